@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants import (
     attention,
     augmentation,
+    beside,
     blind,
     branching,
     combinations,
@@ -67,6 +68,7 @@ MUTANTS: dict[str, Mutant] = {
         reports.MUTANTS,
         augmentation.MUTANTS,
         native_trainings.MUTANTS,
+        beside.MUTANTS,
         kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
     )

@@ -9,8 +9,8 @@ epoch shows in which update its sample was used, whatever the learning rates are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -19,182 +19,26 @@ from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.statistics import check_binomial
-from dlsys_bench.conformance.checks.support import (
-    example_loss,
-    has,
-    needed_layers,
-    require_slope,
-    supported,
+from dlsys_bench.conformance.checks.support import example_loss, has, require_slope, supported
+from dlsys_bench.conformance.checks.training_parts import (
+    COUNT,
+    DROP_RATE,
+    EPOCHS,
+    PARTS,
+    PLAIN,
+    Part,
 )
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.oracle.losses import loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.data import Samples, join_inputs
+from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import closing
-from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.engines.requirements import loss_requirements, requirements
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import NotApplicableError, count_of
-from dlsys_bench.spec.augmentation import InputNoise
-from dlsys_bench.spec.averaging import WeightAverage
-from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.clipping import ClipNorm, ClipValue
-from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.inputs import Input
-from dlsys_bench.spec.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    Layer,
-    MultiHeadAttention,
-)
-from dlsys_bench.spec.loss_scale import LossScale
-from dlsys_bench.spec.losses import (
-    BinaryCrossEntropy,
-    CategoricalCrossEntropy,
-    HalfMeanSquaredError,
-    Hinge,
-    Huber,
-    Loss,
-    SparseCategoricalCrossEntropy,
-)
+from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD, Adam, RMSprop
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.schedules import LearningRateRamp
-
-HEIGHT, WIDTH = 5, 6
-COUNT = HEIGHT * WIDTH
-"""The number of samples, which are also the pixels of an image of one."""
-EPOCHS = 3
-DROP_RATE = 0.5
-
-PLAIN = Recipe(SGD(0.0125, momentum=0.8), batch_size=4, epochs=EPOCHS)
-"""The plainest recipe by which rows show when they moved: 8 updates in an epoch."""
-RAMP = LearningRateRamp(0.005, 0.0125, 8 * EPOCHS, "difference")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Inputs of a kind: the shape of one sample, and the layers below the last kernel.
-
-    The first `COUNT` rows of the last kernel are those of the samples. Other tensors are zero, and
-    as the layers have no other path to the output they remain so.
-    """
-
-    shape: tuple[int, ...] = (COUNT,)
-    below: tuple[Layer, ...] = ()
-    inputs: tuple[Input, ...] = ()
-    tokens: bool = False
-
-    def model(self, outputs: int, drops: bool) -> Model:
-        """Return a model whose last kernel has a row for each sample, with dropout if it drops."""
-        dropout = (Dropout(DROP_RATE),) * drops
-        if self.tokens:
-            layers = (Embedding(COUNT, outputs), *dropout, Flatten())
-            return Model("beside", self.shape, layers, input_dtype="int")
-        layers = (*self.below, *dropout, Dense(outputs, use_bias=False))
-        if self.inputs:
-            return Model("beside", inputs=self.inputs, layers=layers)
-        return Model("beside", self.shape, layers)
-
-    @property
-    def x(self) -> NDArray[Any]:
-        """The inputs of the samples."""
-        if self.tokens:
-            return np.arange(COUNT)[:, None]
-        if self.inputs:
-            left, right = self.inputs
-            return join_inputs({left.name: np.eye(COUNT), right.name: np.zeros((COUNT, 2))})
-        return np.eye(COUNT).reshape(COUNT, *self.shape)
-
-
-VECTORS = Kind()
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a training has beside the plainest: options of the recipe, a loss, or other inputs.
-
-    The options are such that they change no update visibly.
-    """
-
-    options: Mapping[str, Any]
-    loss: Loss | None = None
-    kind: Kind = VECTORS
-
-    @property
-    def requires(self) -> list[str]:
-        """What an engine must have for the part; everything else may be replaced."""
-        recipe = replace(PLAIN, **self.options)
-        plain = requirements(recipe=PLAIN, parity=True)
-        needed = [name for name in requirements(recipe=recipe) if name not in plain]
-        of_loss = loss_requirements(self.loss) if self.loss else []
-        return [*needed, *of_loss, *needed_layers(self.kind.model(1, False))]
-
-
-PARTS = {
-    **{
-        name: Part(options)
-        for name, options in {
-            "momentum": {},
-            "adam": {"optimizer": Adam(0.01)},
-            "rmsprop": {"optimizer": RMSprop(0.01), "schedule": RAMP},
-            "coupled_decay": {"optimizer": replace(PLAIN.optimizer, decay=WeightDecay(1e-9, "coupled"))},
-            "decoupled_decay": {
-                "optimizer": replace(PLAIN.optimizer, decay=WeightDecay(1e-9))
-            },
-            "schedule": {"optimizer": SGD(0.0125), "schedule": RAMP},
-            "batch_sizes": {"batch_sizes": CyclicalBatchSize(2, 4)},
-            "accumulate": {"accumulate": 2},
-            "augment": {"augment": (InputNoise(1e-9),)},
-            "clip_norm": {"clip": ClipNorm(1e6)},
-            "clip_value": {"clip": ClipValue(1e6)},
-            "average": {"average": WeightAverage(0.5)},
-            "loss_scale": {"loss_scale": LossScale(1024.0)},
-        }.items()
-    },
-    **{
-        name: Part({}, loss=loss)
-        for name, loss in {
-            "labels": CategoricalCrossEntropy(),
-            "sparse_labels": SparseCategoricalCrossEntropy(),
-            "smoothed_labels": CategoricalCrossEntropy(label_smoothing=0.25),
-            "ignored_label": CategoricalCrossEntropy(ignored_label=-1),
-            "class_weights": CategoricalCrossEntropy(class_weights=(2.0, 2.0)),
-            "binary": BinaryCrossEntropy(),
-            "half_squares": HalfMeanSquaredError(),
-            "huber": Huber(0.5),
-            "hinge": Hinge(),
-        }.items()
-    },
-    **{
-        name: Part({}, kind=kind)
-        for name, kind in {
-            "sequences": Kind((HEIGHT, WIDTH), (Flatten(),)),
-            "images": Kind((HEIGHT, WIDTH, 1), (Flatten(),)),
-            "convolution": Kind(
-                (HEIGHT, WIDTH, 1),
-                (parallel(Flatten(), serial(Conv2D(1, 1, use_bias=False), Flatten())),),
-            ),
-            "batch_norm": Kind(below=(parallel(serial(), BatchNorm()),)),
-            "attention": Kind(
-                (HEIGHT, WIDTH),
-                (parallel(Flatten(), serial(MultiHeadAttention(1, 2), Flatten())),),
-            ),
-            "tokens": Kind((1,), tokens=True),
-            "inputs": Kind(
-                below=(parallel(serial(source="left"), serial(source="right")),),
-                inputs=(Input("left", (COUNT,)), Input("right", (2,))),
-            ),
-        }.items()
-    },
-}
-"""The parts, by the subject of their checks."""
 
 
 class Job(NamedTuple):
@@ -224,8 +68,7 @@ class Job(NamedTuple):
 
     def rows(self, trial: Trial, seed: int) -> Iterator[Array]:
         """Train, and yield the rows of the samples after each epoch."""
-        shapes = {tensor.name: tensor.shape for tensor in self.model.tensors}
-        weights = {name: np.zeros(shape) for name, shape in shapes.items()}
+        weights: Weights = {tensor.name: np.zeros(tensor.shape) for tensor in self.model.tensors}
         weights[self.kernel][:COUNT] = self.start
         network = trial.engine.build(self.model, weights)
         plan = Plan(seed)
@@ -240,7 +83,7 @@ class Job(NamedTuple):
         found = np.empty(rows.shape)
         for sample, column in product(range(COUNT), range(rows.shape[-1])):
             outputs = factor * rows[:, sample][:, None].astype(complex)
-            outputs[..., column] += factor * step * 1j
+            outputs.imag[..., column] = factor * step
             value = loss_value(self.recipe.loss, outputs, self.samples.y[sample : sample + 1])
             found[:, sample, column] = value.imag / step
         return found
@@ -268,8 +111,8 @@ UNUSED = -1
 def _inferred(trial: Trial, job: Job, seed: int) -> Iterator[NDArray[np.intp]]:
     """Yield the index of the batch in which each sample moved its row, for each epoch.
 
-    Raises BrokenError if a row moves as no update of its sample alone can, and NotApplicableError if
-    an optimiser moves it alike in several batches.
+    Raises BrokenError if a row moves as no update of its sample alone can, and NotApplicableError
+    if the optimiser moves it alike in several batches.
     """
     recipe, number, sizes_by_epoch = job.recipe, 0, job.recipe.sizes(COUNT)
     # The state of the optimiser, the rows, and what a network has of them at the end of an epoch.
@@ -316,18 +159,17 @@ def _unrecognised(
     """Return the error for rows that moved as no update of their samples can."""
     others = np.delete(used, wrong)
     unused = int((others == UNUSED).sum())
+    fault = Fault.WRONG_VALUE
     where = f"epoch {epoch}: row {wrong[0]} moves as no update of its sample alone can"
     where += f", as {len(wrong) - 1} others do" if len(wrong) > 1 else ""
     if job.drops:
-        diagnosis = "dropout keeps every sample" if not unused else None
-        return broken(Fault.WRONG_VALUE, where, tensor=job.kernel, diagnosis=diagnosis)
-    if unused:
-        diagnosis = "samples are drawn with replacement"
+        diagnosis = None if unused else "dropout keeps every sample"
+    elif unused:
+        fault, diagnosis = Fault.WRONG_DISTRIBUTION, "samples are drawn with replacement"
         where += f", and {count_of(unused, 'sample')} of {COUNT} not used"
-        fault = Fault.WRONG_DISTRIBUTION
-        return broken(fault, where, tensor=job.kernel, diagnosis=diagnosis)
-    diagnosis = "samples have the targets of others, or are used more than once"
-    return broken(Fault.WRONG_VALUE, where, tensor=job.kernel, diagnosis=diagnosis)
+    else:
+        diagnosis = "samples have the targets of others, or are used more than once"
+    return broken(fault, where, tensor=job.kernel, diagnosis=diagnosis)
 
 
 @check_each("trajectory", PARTS, requires=lambda part: part.requires, prefix="beside-")
@@ -349,7 +191,7 @@ def beside(trial: Trial, part: Part) -> None:
         if counts != sizes:
             what = f"the batch sizes of epoch {epoch}"
             raise broken(Fault.WRONG_VALUE, what, actual=str(counts), expected=str(sizes))
-    _require_different(orders, orders, "with the same seed: shuffled once")
+    _require_different(orders, orders, "the samples are shuffled once")
     if not has(trial, "layer:dropout"):
         return
     dropping = Job.of(trial, part, drops=True)
@@ -361,7 +203,7 @@ def beside(trial: Trial, part: Part) -> None:
     if any(np.array_equal(first, second) for first, second in combinations(kept, 2)):
         what = "two epochs have the same masks"
         raise broken(Fault.WRONG_DISTRIBUTION, what)
-    _require_different(orders, others, "with different seeds")
+    _require_different(orders, others, "the seed is ignored")
 
 
 def _require_epochs(found: list[NDArray[np.intp]]) -> None:
@@ -372,11 +214,13 @@ def _require_epochs(found: list[NDArray[np.intp]]) -> None:
 
 
 def _require_different(
-    orders: list[NDArray[np.intp]], others: list[NDArray[np.intp]], which: str
+    orders: list[NDArray[np.intp]], others: list[NDArray[np.intp]], diagnosis: str
 ) -> None:
-    """Raise BrokenError if two epochs have the same batches, of the samples that were kept."""
+    """Raise BrokenError if two epochs, of one training or of two, have the same batches, as far as
+    samples were kept."""
+    which = "of one training" if orders is others else "of two trainings with different seeds"
     for (first, used), (second, own) in product(enumerate(orders, 1), enumerate(others, 1)):
         kept = own != UNUSED
         if used is not own and np.array_equal(used[kept], own[kept]):
             what = f"epochs {first} and {second} {which} have the same batches"
-            raise broken(Fault.NOT_DETERMINISTIC, what)
+            raise broken(Fault.NOT_DETERMINISTIC, what, diagnosis=diagnosis)

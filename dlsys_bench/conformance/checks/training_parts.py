@@ -1,0 +1,170 @@
+"""The parts that a native training may have beside the plainest recipe and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.conformance.checks.support import needed_layers
+from dlsys_bench.data import join_inputs
+from dlsys_bench.engines.requirements import loss_requirements, requirements
+from dlsys_bench.spec.augmentation import InputNoise
+from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.clipping import ClipNorm, ClipValue
+from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Layer,
+    MultiHeadAttention,
+)
+from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.losses import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    HalfMeanSquaredError,
+    Hinge,
+    Huber,
+    Loss,
+    SparseCategoricalCrossEntropy,
+)
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Adam, RMSprop
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import LearningRateRamp
+
+HEIGHT, WIDTH = 5, 6
+COUNT = HEIGHT * WIDTH
+"""The number of samples, which are also the pixels of an image of one."""
+EPOCHS = 3
+DROP_RATE = 0.5
+
+MOMENTUM = SGD(0.0125, momentum=0.8)
+PLAIN = Recipe(MOMENTUM, batch_size=4, epochs=EPOCHS)
+"""The plainest recipe by which rows show when they moved: 8 updates in an epoch."""
+RAMP = LearningRateRamp(0.005, 0.0125, 8 * EPOCHS, "difference")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Inputs of a kind: the shape of one sample, and the layers below the last kernel.
+
+    The first `COUNT` rows of the last kernel are those of the samples. Other tensors are zero, and
+    so are their gradients, so that they stay zero.
+    """
+
+    shape: tuple[int, ...] = (COUNT,)
+    below: tuple[Layer, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    tokens: bool = False
+
+    def model(self, outputs: int, drops: bool) -> Model:
+        """Return a model whose last kernel has a row for each sample, with dropout if it drops."""
+        dropout = (Dropout(DROP_RATE),) * drops
+        if self.tokens:
+            layers = (Embedding(COUNT, outputs), *dropout, Flatten())
+            return Model("beside", self.shape, layers, input_dtype="int")
+        layers = (*self.below, *dropout, Dense(outputs, use_bias=False))
+        if self.inputs:
+            return Model("beside", inputs=self.inputs, layers=layers)
+        return Model("beside", self.shape, layers)
+
+    @property
+    def x(self) -> NDArray[Any]:
+        """The inputs of the samples."""
+        if self.tokens:
+            return np.arange(COUNT)[:, None]
+        if self.inputs:
+            left, right = self.inputs
+            return join_inputs({left.name: np.eye(COUNT), right.name: np.zeros((COUNT, 2))})
+        return np.eye(COUNT).reshape(COUNT, *self.shape)
+
+
+VECTORS = Kind()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a training has beside the plainest: options of the recipe, a loss, or other inputs.
+
+    The options are such that they change no update visibly.
+    """
+
+    options: Mapping[str, Any]
+    loss: Loss | None = None
+    kind: Kind = VECTORS
+
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have for the part; everything else may be replaced."""
+        recipe = replace(PLAIN, **self.options)
+        plain = requirements(recipe=PLAIN, parity=True)
+        needed = [name for name in requirements(recipe=recipe) if name not in plain]
+        of_loss = loss_requirements(self.loss) if self.loss else []
+        return [*needed, *of_loss, *needed_layers(self.kind.model(1, False))]
+
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "momentum": {},
+    "adam": {"optimizer": Adam(0.01)},
+    # Without momentum, only the learning rate tells one step from another.
+    "rmsprop": {"optimizer": RMSprop(0.01), "schedule": RAMP},
+    "schedule": {"optimizer": SGD(0.0125), "schedule": RAMP},
+    "coupled_decay": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9, "coupled"))},
+    "decoupled_decay": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9))},
+    "batch_sizes": {"batch_sizes": CyclicalBatchSize(2, 4)},
+    "accumulate": {"accumulate": 2},
+    "augment": {"augment": (InputNoise(1e-9),)},
+    "clip_norm": {"clip": ClipNorm(1e6)},
+    "clip_value": {"clip": ClipValue(1e6)},
+    "average": {"average": WeightAverage(0.5)},
+    "loss_scale": {"loss_scale": LossScale(1024.0)},
+}
+
+_LOSSES: Mapping[str, Loss] = {
+    "labels": CategoricalCrossEntropy(),
+    "sparse_labels": SparseCategoricalCrossEntropy(),
+    "smoothed_labels": CategoricalCrossEntropy(label_smoothing=0.25),
+    "ignored_label": CategoricalCrossEntropy(ignored_label=-1),
+    "class_weights": CategoricalCrossEntropy(class_weights=(2.0, 2.0)),
+    "binary": BinaryCrossEntropy(),
+    "half_squares": HalfMeanSquaredError(),
+    "huber": Huber(0.5),
+    "hinge": Hinge(),
+}
+
+_KINDS: Mapping[str, Kind] = {
+    "sequences": Kind((HEIGHT, WIDTH), (Flatten(),)),
+    "images": Kind((HEIGHT, WIDTH, 1), (Flatten(),)),
+    "convolution": Kind(
+        (HEIGHT, WIDTH, 1),
+        (parallel(Flatten(), serial(Conv2D(1, (1, 1), use_bias=False), Flatten())),),
+    ),
+    "batch_norm": Kind(below=(parallel(serial(), BatchNorm()),)),
+    "attention": Kind(
+        (HEIGHT, WIDTH), (parallel(Flatten(), serial(MultiHeadAttention(1, 2), Flatten())),)
+    ),
+    "tokens": Kind((1,), tokens=True),
+    "inputs": Kind(
+        below=(parallel(serial(source="left"), serial(source="right")),),
+        inputs=(Input("left", (COUNT,)), Input("right", (2,))),
+    ),
+}
+
+PARTS: Mapping[str, Part] = {
+    **{name: Part(options) for name, options in _OPTIONS.items()},
+    **{name: Part({}, loss=loss) for name, loss in _LOSSES.items()},
+    **{name: Part({}, kind=kind) for name, kind in _KINDS.items()},
+}
+"""The parts, by the subject of their checks."""
