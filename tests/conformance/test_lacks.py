@@ -19,6 +19,7 @@ from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.checks.initializer import WIDE
 from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED, VARIANTS_IN_FIT
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
+from dlsys_bench.conformance.checks.training_parts import PARTS as TRAINING_PARTS
 from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
 from dlsys_bench.conformance.ladder import select
@@ -73,6 +74,9 @@ SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
 NORMS = {f"initializer/tensors-of-{name}" for name in WIDE if name.endswith("_norm")}
 
+BESIDE = {f"trajectory/beside-{name}" for name, part in TRAINING_PARTS.items() if part.kind.below}
+"""The native trainings with something that needs a flatten, or a place where branches meet."""
+
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
 CAUSAL_CONTEXT = {name for name in CHECKS if name.endswith("causal_cross_attention")}
@@ -98,6 +102,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | AUGMENTED
     | MASKS_IN_FIT
     | KINDS
+    | BESIDE
     | {f"trajectory/aligned-{name}" for name in ("sequences", "images", "tokens")}
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
@@ -106,7 +111,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEVERAL
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
-    "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
+    "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES | BESIDE,
     "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | TOKENS | ALIGNED_TOKENS,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
@@ -159,7 +164,8 @@ def is_about(check_name: str, lack: str) -> bool:
     """Return whether the subject of a check is a record, or a variant of it."""
     kind = lack.rpartition(":")[2]
     if lack in ("schedule", "batch_sizes", "augment"):
-        return check_name.startswith(("schedule/", f"trajectory/{lack}-"))
+        places = ("schedule/", f"trajectory/{lack}-", f"trajectory/beside-{lack}")
+        return check_name.startswith(places)
     names = {kind, *(RECORDS[kind].all_variants() if kind in RECORDS else ())}
     if lack == "decay:decoupled":
         names |= {"adamw"}

@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "torch_shuffles_tokens_once",
         "Natively, token ids have the order of the first epoch in every epoch.",
-        "trajectory/beside-tokens",
+        "trajectory/beside-embedding",
         "training",
         "        order = _order(epoch, placement)",
         (

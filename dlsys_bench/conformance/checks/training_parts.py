@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.conformance.checks.support import needed_layers
 from dlsys_bench.data import join_inputs
 from dlsys_bench.engines.requirements import loss_requirements, requirements
 from dlsys_bench.spec.augmentation import InputNoise
@@ -40,7 +39,7 @@ from dlsys_bench.spec.losses import (
     SparseCategoricalCrossEntropy,
 )
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD, Adam, RMSprop
+from dlsys_bench.spec.optimizers import SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
 
@@ -53,7 +52,6 @@ DROP_RATE = 0.5
 MOMENTUM = SGD(0.0125, momentum=0.8)
 PLAIN = Recipe(MOMENTUM, batch_size=4, epochs=EPOCHS)
 """The plainest recipe by which rows show when they moved: 8 updates in an epoch."""
-RAMP = LearningRateRamp(0.005, 0.0125, 8 * EPOCHS, "difference")
 
 
 @dataclass(frozen=True)
@@ -112,50 +110,53 @@ class Part:
         plain = requirements(recipe=PLAIN, parity=True)
         needed = [name for name in requirements(recipe=recipe) if name not in plain]
         of_loss = loss_requirements(self.loss) if self.loss else []
-        return [*needed, *of_loss, *needed_layers(self.kind.model(1, False))]
+        of_model = requirements(self.kind.model(1, drops=False), drawn=False)
+        return [*needed, *of_loss, *of_model]
 
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "momentum": {},
-    "adam": {"optimizer": Adam(0.01)},
-    # Without momentum, only the learning rate tells one step from another.
-    "rmsprop": {"optimizer": RMSprop(0.01), "schedule": RAMP},
-    "schedule": {"optimizer": SGD(0.0125), "schedule": RAMP},
-    "coupled_decay": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9, "coupled"))},
-    "decoupled_decay": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9))},
+    Adam.kind: {"optimizer": Adam(0.01)},
+    # The rate grows from step to step, as what momentum makes of a gradient falls.
+    "schedule": {
+        "optimizer": SGD(0.0125),
+        "schedule": LearningRateRamp(0.005, 0.0125, 8 * EPOCHS, "difference"),
+    },
+    "decay-coupled": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9, "coupled"))},
+    "decay-decoupled": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9))},
     "batch_sizes": {"batch_sizes": CyclicalBatchSize(2, 4)},
     "accumulate": {"accumulate": 2},
     "augment": {"augment": (InputNoise(1e-9),)},
-    "clip_norm": {"clip": ClipNorm(1e6)},
-    "clip_value": {"clip": ClipValue(1e6)},
+    ClipNorm.kind: {"clip": ClipNorm(1e6)},
+    ClipValue.kind: {"clip": ClipValue(1e6)},
     "average": {"average": WeightAverage(0.5)},
     "loss_scale": {"loss_scale": LossScale(1024.0)},
 }
 
 _LOSSES: Mapping[str, Loss] = {
-    "labels": CategoricalCrossEntropy(),
-    "sparse_labels": SparseCategoricalCrossEntropy(),
-    "smoothed_labels": CategoricalCrossEntropy(label_smoothing=0.25),
-    "ignored_label": CategoricalCrossEntropy(ignored_label=-1),
-    "class_weights": CategoricalCrossEntropy(class_weights=(2.0, 2.0)),
-    "binary": BinaryCrossEntropy(),
-    "half_squares": HalfMeanSquaredError(),
-    "huber": Huber(0.5),
-    "hinge": Hinge(),
+    CategoricalCrossEntropy.kind: CategoricalCrossEntropy(),
+    SparseCategoricalCrossEntropy.kind: SparseCategoricalCrossEntropy(),
+    "categorical_crossentropy-label_smoothing": CategoricalCrossEntropy(label_smoothing=0.25),
+    "categorical_crossentropy-ignored_label": CategoricalCrossEntropy(ignored_label=-1),
+    "categorical_crossentropy-class_weights": CategoricalCrossEntropy(class_weights=(2.0, 2.0)),
+    BinaryCrossEntropy.kind: BinaryCrossEntropy(),
+    HalfMeanSquaredError.kind: HalfMeanSquaredError(),
+    Huber.kind: Huber(0.5),
+    Hinge.kind: Hinge(),
 }
 
 _KINDS: Mapping[str, Kind] = {
     "sequences": Kind((HEIGHT, WIDTH), (Flatten(),)),
     "images": Kind((HEIGHT, WIDTH, 1), (Flatten(),)),
-    "convolution": Kind(
+    Conv2D.kind: Kind(
         (HEIGHT, WIDTH, 1),
         (parallel(Flatten(), serial(Conv2D(1, (1, 1), use_bias=False), Flatten())),),
     ),
-    "batch_norm": Kind(below=(parallel(serial(), BatchNorm()),)),
-    "attention": Kind(
+    BatchNorm.kind: Kind(below=(parallel(serial(), BatchNorm()),)),
+    MultiHeadAttention.kind: Kind(
         (HEIGHT, WIDTH), (parallel(Flatten(), serial(MultiHeadAttention(1, 2), Flatten())),)
     ),
-    "tokens": Kind((1,), tokens=True),
+    Embedding.kind: Kind((1,), tokens=True),
     "inputs": Kind(
         below=(parallel(serial(source="left"), serial(source="right")),),
         inputs=(Input("left", (COUNT,)), Input("right", (2,))),
