@@ -129,8 +129,13 @@ NOT_ASKED: Mapping[str, set[str]] = {
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.
     "layer:dropout": {"shapes/layout-of-masks"},
-    # What is kept is read from a movement in proportion to it.
-    "optimizer:sgd": {"trajectory/large-shuffling", *MASKS_IN_FIT},
+    # What is kept is inferred from a movement in proportion to it.
+    "optimizer:sgd": {
+        "trajectory/large-shuffling",
+        # By Adam, rows move alike in batches of some sizes.
+        "trajectory/beside-batch_sizes",
+        *MASKS_IN_FIT,
+    },
 }
 """The checks that are not about something, but that cannot be asked without it."""
 

@@ -126,7 +126,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "decay-decoupled": {"optimizer": replace(MOMENTUM, decay=WeightDecay(1e-9))},
     "batch_sizes": {"batch_sizes": CyclicalBatchSize(2, 4)},
     "accumulate": {"accumulate": 2},
-    "augment": {"augment": (InputNoise(1e-9),)},
+    "augment": {"augment": (InputNoise(1e-15),)},
     ClipNorm.kind: {"clip": ClipNorm(1e6)},
     ClipValue.kind: {"clip": ClipValue(1e6)},
     "average": {"average": WeightAverage(0.5)},
