@@ -72,7 +72,10 @@ ALIGNED_TOKENS = {"trajectory/aligned-tokens", "trajectory/aligned-positions"}
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
-NORMS = {f"initializer/tensors-of-{name}" for name in WIDE if name.endswith("_norm")}
+NORMS = {
+    "trajectory/beside-batch_norm",
+    *(f"initializer/tensors-of-{name}" for name in WIDE if name.endswith("_norm")),
+}
 
 BESIDE = {f"trajectory/beside-{name}" for name, part in TRAINING_PARTS.items() if part.kind.below}
 """The native trainings with something that needs a flatten, or a place where branches meet."""

@@ -110,8 +110,11 @@ class Part:
         plain = requirements(recipe=PLAIN, parity=True)
         needed = [name for name in requirements(recipe=recipe) if name not in plain]
         of_loss = loss_requirements(self.loss) if self.loss else []
-        of_model = requirements(self.kind.model(1, drops=False), drawn=False)
-        return [*needed, *of_loss, *of_model]
+        model = self.kind.model(1, drops=False)
+        # A norm does not let its initialisers be chosen.
+        norms = [each for each in model.tensors if each.name.startswith(BatchNorm.kind)]
+        drawn = [f"initializer:{tensor.initializer.kind}" for tensor in norms]
+        return [*needed, *of_loss, *requirements(model, drawn=False), *drawn]
 
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
