@@ -33,7 +33,8 @@ from dlsys_bench.spec.record import RECORDS
 FEW = Options(examples=2, shrink=0.0)
 
 LENET5 = {"forward/lenet5", "gradient/lenet5", "trajectory/lenet5-tanh", "trajectory/lenet5-relu"}
-RESIDUAL = {"trajectory/residual"}
+RESIDUAL = {"trajectory/residual", "trajectory/renamed-residual"}
+EVERY_DRAW = {"trajectory/renamed-every-draw"}
 # Replicas of one network with several layers each.
 REPLICAS_OF_IMAGES = {"determinism/replicas-of-images"}
 REPLICAS_OF_SEQUENCES = {"determinism/replicas-of-sequences"}
@@ -106,6 +107,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | MASKS_IN_FIT
     | KINDS
     | BESIDE
+    | EVERY_DRAW
     | {f"trajectory/aligned-{name}" for name in ("sequences", "images", "tokens")}
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
@@ -115,7 +117,12 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES | BESIDE,
-    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | TOKENS | ALIGNED_TOKENS,
+    "layer:embedding": SEVERAL
+    | REPLICAS_OF_SEQUENCES
+    | SEQUENCES
+    | TOKENS
+    | ALIGNED_TOKENS
+    | EVERY_DRAW,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,

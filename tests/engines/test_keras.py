@@ -24,6 +24,7 @@ from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.spec import initializers, layers, losses, optimizers
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.graph import Node
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
@@ -136,6 +137,17 @@ def test_labels_out_of_range_are_refused(engine: Engine) -> None:
         train(engine, net, samples, Recipe(), Plan(0))
     with pytest.raises(DataError, match=r"y\[1\] is 3"):
         engine.gradients(net, Batch(samples.x, samples.y), losses.CategoricalCrossEntropy())
+
+
+@pytest.mark.parametrize("name", ["block/1", "two words", "é", "%s", "training"])
+def test_a_node_may_have_a_name_that_keras_does_not_accept(engine: Engine, name: str) -> None:
+    node = Node(name, layers.Dense(2), "input")
+    model = Model("named", (3,), (node, Node("last", layers.Dense(1), name)))
+    x, y = np.ones((4, 3), engine.dtype), np.ones((4, 1), engine.dtype)
+    recipe = Recipe(optimizers.SGD(0.1), 2, epochs=1, loss=losses.MeanSquaredError())
+    net = engine.build(model, nonzero_weights(model, 3))
+    train(engine, net, Samples(x, y), to_convention(engine.convention, recipe), Plan(0))
+    assert f"{name}.kernel" in engine.weights(net)
 
 
 def test_what_keras_cannot_do_is_refused_by_name(engine: Engine) -> None:

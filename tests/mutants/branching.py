@@ -6,6 +6,14 @@ from mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "dropout_by_name",
+        "Only a layer whose name begins with its kind drops anything.",
+        "trajectory/renamed-every-draw",
+        "network",
+        "if isinstance(rule, MaskedRule) and row.mask is not None",
+        "if isinstance(rule, MaskedRule) and row.name.startswith(row.layer.kind)",
+    ),
+    Mutant(
         "gradient_overwritten",
         "The gradient of a value that two layers take is that of the last one.",
         "gradient/add",

@@ -193,6 +193,21 @@ NETWORKS = {
 }
 
 
+def _renamed(network: TrajectoryNetwork) -> TrajectoryNetwork:
+    """Return a network each of whose nodes has the name of the next, with more characters."""
+    model, names = network.model, network.model.names
+    new = {name: f"{names[(n + 1) % len(names)]} é/{n}" for n, name in enumerate(names)}
+    connections = tuple(
+        (new[row.name], tuple(new.get(source, source) for source in row.inputs))
+        for row in model.table
+    )
+    return TrajectoryNetwork(replace(model, connections=connections), SGD(0.05, momentum=0.9))
+
+
+RENAMED = {network.model.name: _renamed(network) for network in (RESIDUAL, EVERY_DRAW, TRANSLATION)}
+"""Networks whose names mislead, with most kinds of layers."""
+
+
 def uniform(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return values from 0 to 1, as those of scaled pixels."""
     return generator.random(shape)

@@ -200,6 +200,9 @@ def _model(lacks: Lacks, model: Model) -> Model:
         if isinstance(found, BatchNorm) and f"optimizer:{SGD.kind}" in lacks:
             _leave_out_bias(model, kept, row.sources[0])
         kept.append(found)
+    if tuple(kept) == model.layers:
+        # The nodes keep the names that they may have.
+        return model
     return replace(model, layers=(replace(model.block, layers=tuple(kept)),), connections=None)
 
 

@@ -15,6 +15,7 @@ from dlsys_bench.conformance.checks.networks import (
     BATCH,
     MLP,
     NETWORKS,
+    RENAMED,
     SAMPLES,
     TrajectoryNetwork,
     prepare,
@@ -61,6 +62,19 @@ def trajectory(trial: Trial, network: TrajectoryNetwork) -> None:
     training = TrainingCase(model, plan.weights(model), samples, recipe, plan)
     with refining(partial(_locate, trial, training)):
         compare_trainings(trial, training, f"after {STEPS} steps")
+
+
+@check_each("trajectory", RENAMED, requires=lambda network: network.requires, prefix="renamed-")
+def renamed(trial: Trial, network: TrajectoryNetwork) -> None:
+    """Ten steps of a network whose nodes have the names of other kinds of layers.
+
+    Why: A user may name the nodes of a model, by any text that contains no dot.
+    Broken by: An engine that recognises a layer of {subject} by the beginning of its name, or whose
+    framework does not accept a name.
+    Fix: Select what computes a layer by the type of `row.layer`, and name the framework's layers
+    by their places.
+    """
+    trajectory(trial, network)
 
 
 def _locate(trial: Trial, training: TrainingCase, finding: Finding) -> Finding:

@@ -221,8 +221,7 @@ def _if(condition: Any, compute: Callable[[], Any], otherwise: Callable[[], Any]
 
 
 class KerasNetwork:
-    """A functional keras.Model with the names of the model's layers, and its tensors by the model's
-    names."""
+    """A functional keras.Model, and its tensors by the names that the model gives them."""
 
     def __init__(self, model: Model, dtype: str, seed: int, weights: Weights | None = None) -> None:
         self.model = model
@@ -235,9 +234,9 @@ class KerasNetwork:
         values = [*inputs]
         for row in model.table:
             starts = _starts(model, row.place, seed, weights)
-            layer = LAYERS[type(row.layer)](
-                row.layer, row.shape, name=row.name, dtype=dtype, **starts
-            )
+            # Keras does not accept every name that a node may have.
+            name = f"{row.layer.kind}_{row.place}"
+            layer = LAYERS[type(row.layer)](row.layer, row.shape, name=name, dtype=dtype, **starts)
             taken = [values[source] for source in row.sources]
             values.append(layer(taken if row.layer.merges else taken[0]))
             self.layers.append(layer)
