@@ -6,6 +6,18 @@ from mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "torch_last_activation_is_left_out",
+        "An activation that is the last layer is left out, except in a trace.",
+        "trajectory/ends-in-activation",
+        "modules",
+        "        return values[-1]",
+        (
+            "        fused = isinstance(row.layer, layers.Activation) and outputs is None\n"
+            "        return inputs[0] if fused else values[-1]"
+        ),
+        package="torch",
+    ),
+    Mutant(
         "dropout_by_name",
         "Only a layer whose name begins with its kind drops anything.",
         "trajectory/renamed-every-draw",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from dlsys_bench.spec.layers import (
     Dropout,
     Embedding,
     Flatten,
+    GlobalAveragePool,
     Layer,
     LayerNorm,
     MaxPool,
@@ -192,6 +194,19 @@ NETWORKS = {
     )
 }
 
+_TO_CLASSES = (Dense(5), TANH, Dense(3))
+_ENDS: Mapping[str, Model] = {
+    "activation": Model("activation", (6,), (*_TO_CLASSES, TANH)),
+    "dropout": Model("dropout", (6,), (*_TO_CLASSES, Dropout(0.3))),
+    "norm": Model("norm", (6,), (*_TO_CLASSES, LayerNorm())),
+    "add": Model("add", (6,), (parallel(Dense(3), serial(*_TO_CLASSES), join=Add()),)),
+    "concat": Model("concat", (6,), (parallel(Dense(1), serial(Dense(4), TANH, Dense(2))),)),
+    "pool": Model("pool", (5, 4), (*_TO_CLASSES, GlobalAveragePool())),
+    "flatten": Model("flatten", (1, 6), (*_TO_CLASSES, Flatten())),
+}
+ENDS = {name: TrajectoryNetwork(model, SGD(0.1, momentum=0.9)) for name, model in _ENDS.items()}
+"""Networks whose last layer is not a dense one, by what they end in."""
+
 
 def _renamed(network: TrajectoryNetwork) -> TrajectoryNetwork:
     """Return a network each of whose nodes has the name of the next, with more characters."""
@@ -201,7 +216,7 @@ def _renamed(network: TrajectoryNetwork) -> TrajectoryNetwork:
         (new[row.name], tuple(new.get(source, source) for source in row.inputs))
         for row in model.table
     )
-    return TrajectoryNetwork(replace(model, connections=connections), SGD(0.05, momentum=0.9))
+    return TrajectoryNetwork(replace(model, connections=connections), SGD(0.01, momentum=0.9))
 
 
 RENAMED = {network.model.name: _renamed(network) for network in (RESIDUAL, EVERY_DRAW, TRANSLATION)}

@@ -13,6 +13,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.networks import (
     BATCH,
+    ENDS,
     MLP,
     NETWORKS,
     RENAMED,
@@ -74,6 +75,20 @@ def renamed(trial: Trial, network: TrajectoryNetwork) -> None:
     Fix: Select what computes a layer by the type of `row.layer`, and name the framework's layers
     by their places.
     """
+    trajectory(trial, network)
+
+
+@check_each("trajectory", ENDS, requires=lambda network: network.requires, prefix="ends-in-")
+def ends(trial: Trial, network: TrajectoryNetwork) -> None:
+    """Ten steps of a network whose last layer is not a dense one.
+
+    Why: Most classifiers end in a dense layer, and an engine may treat the last layer as one.
+    Broken by: An engine that leaves out a last layer of another kind (here: {subject}), or computes
+    the loss and the last layer as one.
+    Fix: Treat the last layer as any other; its outputs are those of the network.
+    """
+    if example_loss(trial, CategoricalCrossEntropy()).targets == "signs":
+        raise NotApplicableError("a loss of signs takes one output")
     trajectory(trial, network)
 
 
