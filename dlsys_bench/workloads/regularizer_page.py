@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +110,15 @@ class ComparedArms:
             found[figure] = [Standing(*pair) for pair in pairs]
         return found
 
+    def outcomes(self, judged: JudgedFigure) -> dict[str, int]:
+        """Return 1 for each arm that is better than the control by a figure, -1 if it is worse, and
+        0 if the interval of the difference contains zero."""
+        found = {}
+        for arm, (interval, _) in zip(self.arms, self.standings[judged.figure], strict=True):
+            low, high = sorted(judged.sign * end for end in (interval.low, interval.high))
+            found[arm] = int(low > 0) - int(high < 0)
+        return found
+
 
 def comparisons(runs: Iterable[Result]) -> list[ComparedArms]:
     """Return the arms of today of each study and dataset, with FEWEST_SEEDS runs or more."""
@@ -142,9 +151,28 @@ def comparisons(runs: Iterable[Result]) -> list[ComparedArms]:
 def page(runs: Iterable[Result]) -> str:
     """Return the page in Markdown."""
     found = comparisons(runs)
-    answers = [_answer(judged, found).markdown() for judged in JUDGED]
-    parts = [INTRODUCTION, "## Answer\n", *answers, "## Figures\n"]
+    answers = [_overview(found), *(_answer(judged, found) for judged in JUDGED)]
+    parts = [INTRODUCTION, "## Answer\n", *(t.markdown() for t in answers), "## Figures\n"]
     return "\n".join([*parts, *(_figures(each).markdown() for each in found)])
+
+
+def _overview(found: Sequence[ComparedArms]) -> Table:
+    """Return a table of the numbers of comparisons in which each arm is better or worse than the
+    control."""
+    outcomes = [{judged: each.outcomes(judged) for judged in JUDGED} for each in found]
+    arms = dict.fromkeys(arm for each in found for arm in each.arms if arm != CONTROL)
+    rows, balances = {}, {}
+    for arm in arms:
+        signs = [
+            [each[judged][arm] for each in outcomes if arm in each[judged]] for judged in JUDGED
+        ]
+        counts = [(f"{own.count(1)} of {len(own)}", str(own.count(-1))) for own in signs]
+        rows[arm], balances[arm] = (arm, *chain.from_iterable(counts)), list(map(sum, signs))
+    order = sorted(arms, key=balances.__getitem__, reverse=True)
+    headings = ((f">{judged.heading}: better", ">worse") for judged in JUDGED)
+    columns = ("arm", *chain.from_iterable(headings))
+    title = f"In how many of the tables below an arm differs from `{CONTROL}`"
+    return Table(title, columns, [rows[arm] for arm in order])
 
 
 def _answer(judged: JudgedFigure, found: Sequence[ComparedArms]) -> Table:
@@ -156,17 +184,14 @@ def _answer(judged: JudgedFigure, found: Sequence[ComparedArms]) -> Table:
             zip(each.arms, each.standings[judged.figure], strict=True),
             key=lambda row: -judged.sign * row[1].difference.mean,
         )
-        ends = {
-            arm: sorted(judged.sign * end for end in (interval.low, interval.high))
-            for arm, (interval, _) in ranked
-        }
+        outcomes = each.outcomes(judged)
         rows.append(
             (
                 each.title,
                 str(each.seeds),
                 _listed(arm for arm, standing in ranked if standing.ranks.best == 1),
-                _listed(arm for arm, (low, _) in ends.items() if low > 0),
-                _listed(arm for arm, (_, high) in ends.items() if high < 0),
+                _listed(arm for arm, _ in ranked if outcomes[arm] > 0),
+                _listed(arm for arm, _ in ranked if outcomes[arm] < 0),
             )
         )
     return Table(f"By {judged.heading}, against `{CONTROL}`", columns, rows)

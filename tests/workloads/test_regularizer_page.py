@@ -51,7 +51,10 @@ def test_the_page_names_the_better_and_the_worse_arms_by_every_figure() -> None:
         ]
         cells = [cell.strip() for cell in row.split("|")[2:-1]]
         assert cells == ["12", "dropout-0.25", "dropout-0.25", "layer-norm"]
-    (row,) = [line for line in text.splitlines() if line.startswith("| dropout-0.25 |")]
+    overview, _, figures = text.partition("### By accuracy, ")
+    assert "| dropout-0.25 | 1 of 1 | 0 | 1 of 1 | 0 | 1 of 1 | 0 |" in overview
+    assert "| layer-norm | 0 of 1 | 1 | 0 of 1 | 1 | 0 of 1 | 1 |" in overview
+    (row,) = [line for line in figures.splitlines() if line.startswith("| dropout-0.25 |")]
     assert "| 1.50 |" in row
     assert row.count("| 1 to 1 |") == 3
 
