@@ -26,7 +26,7 @@ from dlsys_bench.conformance.checks.training_parts import (
     EPOCHS,
     PARTS,
     PLAIN,
-    Part,
+    TrainingPart,
 )
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.oracle.losses import loss_value
@@ -41,7 +41,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
-class Job(NamedTuple):
+class PartTraining(NamedTuple):
     """A native training: its model, its recipe, the targets and the start of the rows, and whether
     it drops samples."""
 
@@ -53,7 +53,7 @@ class Job(NamedTuple):
     drops: bool
 
     @classmethod
-    def of(cls, trial: Trial, part: Part, drops: bool) -> Job:
+    def of(cls, trial: Trial, part: TrainingPart, drops: bool) -> PartTraining:
         """Return the training of a part, as far as the engine has what it consists of."""
         loss = example_loss(trial, part.loss) if part.loss else example_loss(trial)
         require_slope(loss)
@@ -108,16 +108,16 @@ UNUSED = -1
 """In place of the index of a batch: the sample moved its row in no batch of the epoch."""
 
 
-def _inferred(trial: Trial, job: Job, seed: int) -> Iterator[NDArray[np.intp]]:
+def _inferred(trial: Trial, training: PartTraining, seed: int) -> Iterator[NDArray[np.intp]]:
     """Yield the index of the batch in which each sample moved its row, for each epoch.
 
     Raises BrokenError if a row moves as no update of its sample alone can, and NotApplicableError
     if the optimiser moves it alike in several batches.
     """
-    recipe, number, sizes_by_epoch = job.recipe, 0, job.recipe.sizes(COUNT)
+    recipe, number, sizes_by_epoch = training.recipe, 0, training.recipe.sizes(COUNT)
     # The state of the optimiser, the rows, and what a network has of them at the end of an epoch.
-    state: OracleState = {"rows": job.start, "network": job.start}
-    for epoch, after in enumerate(job.rows(trial, seed), start=1):
+    state: OracleState = {"rows": training.start, "network": training.start}
+    for epoch, after in enumerate(training.rows(trial, seed), start=1):
         sizes = next(sizes_by_epoch)
         # What each row becomes if its sample is used in one of the batches, or last, in none.
         ways = len(sizes) + 1
@@ -125,7 +125,7 @@ def _inferred(trial: Trial, job: Job, seed: int) -> Iterator[NDArray[np.intp]]:
         for step, size in enumerate(sizes):
             rows = state["rows"]
             gradient = np.zeros_like(rows)
-            gradient[step] = job.gradients(rows[step : step + 1])[0] / size
+            gradient[step] = training.gradients(rows[step : step + 1])[0] / size
             rate, number = recipe.rate(number), number + 1
             rows = updated(recipe.optimizer, rows, gradient, rate, number, state)
             decay = recipe.average.decay if recipe.average and number > 1 else 0.0
@@ -140,7 +140,7 @@ def _inferred(trial: Trial, job: Job, seed: int) -> Iterator[NDArray[np.intp]]:
         state = {name: value[used, np.arange(COUNT)] for name, value in state.items()}
         used = np.where(used == len(sizes), UNUSED, used)
         if wrong.size:
-            raise _unrecognised(job, epoch, wrong, used)
+            raise _unrecognised(training, epoch, wrong, used)
         yield used
 
 
@@ -154,7 +154,7 @@ def _require_distinct(ends: Array, allowed: Array) -> None:
 
 
 def _unrecognised(
-    job: Job, epoch: int, wrong: NDArray[np.intp], used: NDArray[np.intp]
+    training: PartTraining, epoch: int, wrong: NDArray[np.intp], used: NDArray[np.intp]
 ) -> BrokenError:
     """Return the error for rows that moved as no update of their samples can."""
     others = np.delete(used, wrong)
@@ -162,18 +162,18 @@ def _unrecognised(
     fault = Fault.WRONG_VALUE
     where = f"epoch {epoch}: row {wrong[0]} moves as no update of its sample alone can"
     where += f", as {len(wrong) - 1} others do" if len(wrong) > 1 else ""
-    if job.drops:
+    if training.drops:
         diagnosis = None if unused else "dropout keeps every sample"
     elif unused:
         fault, diagnosis = Fault.WRONG_DISTRIBUTION, "samples are drawn with replacement"
         where += f", and {count_of(unused, 'sample')} of {COUNT} not used"
     else:
         diagnosis = "samples have the targets of others, or are used more than once"
-    return broken(fault, where, tensor=job.kernel, diagnosis=diagnosis)
+    return broken(fault, where, tensor=training.kernel, diagnosis=diagnosis)
 
 
 @check_each("trajectory", PARTS, requires=lambda part: part.requires, prefix="beside-")
-def beside(trial: Trial, part: Part) -> None:
+def beside(trial: Trial, part: TrainingPart) -> None:
     """A native training with one part beside the plainest recipe and inputs uses every sample once
     in each epoch, with its own target and in another order, and drops other samples each time.
 
@@ -183,10 +183,12 @@ def beside(trial: Trial, part: Part) -> None:
     forgets dropout in trainings with {subject}.
     Fix: Take the order, the targets and the masks from the same code, whatever a training has.
     """
-    job = Job.of(trial, part, drops=False)
-    orders = list(_inferred(trial, job, trial.seed))
+    training = PartTraining.of(trial, part, drops=False)
+    orders = list(_inferred(trial, training, trial.seed))
     _require_epochs(orders)
-    for epoch, (used, sizes) in enumerate(zip(orders, job.recipe.sizes(COUNT), strict=False), 1):
+    sizes_by_epoch = training.recipe.sizes(COUNT)
+    for epoch, used in enumerate(orders, start=1):
+        sizes = next(sizes_by_epoch)
         counts = np.bincount(used[used != UNUSED], minlength=len(sizes)).tolist()
         if counts != sizes:
             what = f"the batch sizes of epoch {epoch}"
@@ -194,7 +196,7 @@ def beside(trial: Trial, part: Part) -> None:
     _require_different(orders, orders, "the samples are shuffled once")
     if not has(trial, "layer:dropout"):
         return
-    dropping = Job.of(trial, part, drops=True)
+    dropping = PartTraining.of(trial, part, drops=True)
     others = list(_inferred(trial, dropping, trial.seed + 1))
     _require_epochs(others)
     kept = np.array(others) != UNUSED

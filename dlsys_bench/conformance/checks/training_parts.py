@@ -55,7 +55,7 @@ PLAIN = Recipe(MOMENTUM, batch_size=4, epochs=EPOCHS)
 
 
 @dataclass(frozen=True)
-class Kind:
+class InputKind:
     """Inputs of a kind: the shape of one sample, and the layers below the last kernel.
 
     The first `COUNT` rows of the last kernel are those of the samples. Other tensors are zero, and
@@ -89,11 +89,11 @@ class Kind:
         return np.eye(COUNT).reshape(COUNT, *self.shape)
 
 
-VECTORS = Kind()
+VECTORS = InputKind()
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingPart:
     """What a training has beside the plainest: options of the recipe, a loss, or other inputs.
 
     The options are such that they change no update visibly.
@@ -101,7 +101,7 @@ class Part:
 
     options: Mapping[str, Any]
     loss: Loss | None = None
-    kind: Kind = VECTORS
+    kind: InputKind = VECTORS
 
     @property
     def requires(self) -> list[str]:
@@ -148,27 +148,27 @@ _LOSSES: Mapping[str, Loss] = {
     Hinge.kind: Hinge(),
 }
 
-_KINDS: Mapping[str, Kind] = {
-    "sequences": Kind((HEIGHT, WIDTH), (Flatten(),)),
-    "images": Kind((HEIGHT, WIDTH, 1), (Flatten(),)),
-    Conv2D.kind: Kind(
+_KINDS: Mapping[str, InputKind] = {
+    "sequences": InputKind((HEIGHT, WIDTH), (Flatten(),)),
+    "images": InputKind((HEIGHT, WIDTH, 1), (Flatten(),)),
+    Conv2D.kind: InputKind(
         (HEIGHT, WIDTH, 1),
         (parallel(Flatten(), serial(Conv2D(1, (1, 1), use_bias=False), Flatten())),),
     ),
-    BatchNorm.kind: Kind(below=(parallel(serial(), BatchNorm()),)),
-    MultiHeadAttention.kind: Kind(
+    BatchNorm.kind: InputKind(below=(parallel(serial(), BatchNorm()),)),
+    MultiHeadAttention.kind: InputKind(
         (HEIGHT, WIDTH), (parallel(Flatten(), serial(MultiHeadAttention(1, 2), Flatten())),)
     ),
-    Embedding.kind: Kind((1,), tokens=True),
-    "inputs": Kind(
+    Embedding.kind: InputKind((1,), tokens=True),
+    "inputs": InputKind(
         below=(parallel(serial(source="left"), serial(source="right")),),
         inputs=(Input("left", (COUNT,)), Input("right", (2,))),
     ),
 }
 
-PARTS: Mapping[str, Part] = {
-    **{name: Part(options) for name, options in _OPTIONS.items()},
-    **{name: Part({}, loss=loss) for name, loss in _LOSSES.items()},
-    **{name: Part({}, kind=kind) for name, kind in _KINDS.items()},
+PARTS: Mapping[str, TrainingPart] = {
+    **{name: TrainingPart(options) for name, options in _OPTIONS.items()},
+    **{name: TrainingPart({}, loss=loss) for name, loss in _LOSSES.items()},
+    **{name: TrainingPart({}, kind=kind) for name, kind in _KINDS.items()},
 }
 """The parts, by the subject of their checks."""
