@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.rows import common_targets, start_row
 from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.support import example_loss, has, require_slope, supported
 from dlsys_bench.conformance.checks.training_parts import (
@@ -58,11 +59,9 @@ class PartTraining(NamedTuple):
         loss = example_loss(trial, part.loss) if part.loss else example_loss(trial)
         require_slope(loss)
         recipe = supported(trial, replace(PLAIN, loss=loss, **part.options))
-        outputs = 2 if loss.targets == "labels" else 1
-        model = supported(trial, part.kind.model(outputs, drops))
-        kernel = [each.name for each in model.tensors][-1]
-        # The losses of signs have a kink at zero.
-        start = np.full((COUNT, outputs), -1e-3 if loss.targets == "signs" else 0.0)
+        start = np.repeat(start_row(loss), COUNT, axis=0)
+        model = supported(trial, part.kind.model(start.shape[1], drops))
+        kernel = model.tensors[-1].name
         samples = Samples(part.kind.x, _targets(loss))
         return cls(model, kernel, recipe, samples, start, drops)
 
@@ -96,14 +95,13 @@ def _targets(loss: Loss) -> NDArray[Any]:
     if loss.targets == "values":
         return 1 + numbers[:, None] / COUNT
     if loss.targets == "signs":
-        # A perceptron or a hinge has no slope where a sample is right.
-        return np.ones(COUNT, int)
+        return common_targets(loss, COUNT)
     return numbers % 2 if loss.targets == "labels" else numbers[:, None] % 2
 
 
 TOLERANCE = 2e-3
 """The difference that is allowed of a row, of the largest movement in the epoch. The movements in
-two batches differ by 20 times that."""
+two batches differ by at least ten times that."""
 UNUSED = -1
 """In place of the index of a batch: the sample moved its row in no batch of the epoch."""
 
@@ -114,11 +112,12 @@ def _inferred(trial: Trial, training: PartTraining, seed: int) -> Iterator[NDArr
     Raises BrokenError if a row moves as no update of its sample alone can, and NotApplicableError
     if the optimiser moves it alike in several batches.
     """
-    recipe, number, sizes_by_epoch = training.recipe, 0, training.recipe.sizes(COUNT)
+    recipe, number = training.recipe, 0
     # The state of the optimiser, the rows, and what a network has of them at the end of an epoch.
     state: OracleState = {"rows": training.start, "network": training.start}
-    for epoch, after in enumerate(training.rows(trial, seed), start=1):
-        sizes = next(sizes_by_epoch)
+    # `shapes/history` judges the number of epochs, of which an engine may yield more.
+    ends_of_epochs = zip(training.rows(trial, seed), recipe.sizes(COUNT), strict=False)
+    for epoch, (after, sizes) in enumerate(ends_of_epochs, start=1):
         # What each row becomes if its sample is used in one of the batches, or last, in none.
         ways = len(sizes) + 1
         state = {name: np.repeat(value[None], ways, axis=0) for name, value in state.items()}
