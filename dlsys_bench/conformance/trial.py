@@ -32,6 +32,10 @@ Of 387 mutants of the numpy engine, the check that is recorded to detect each fi
 examples, 365 with four and 368 with six.
 """
 
+LEAST_NATIVE = 2
+"""The number of examples on which an engine trains natively as well, even if they do not fit into
+the budget."""
+
 T = TypeVar("T")
 
 EngineFactory = Callable[[str], Engine]
@@ -67,7 +71,8 @@ class Trial:
     All that is drawn follows from the seed of the options. `dtype` is the precision of the engine
     (None: the highest it has; an empty string: its default), `loosens` the tolerance that the
     engine declares for this check, and `target` the name by which another process can create it, if
-    it has one.
+    it has one. `has_time` is false in examples that a search draws beyond its budget; checks may
+    then leave out what repeats the check in another way.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Trial:
         self._dtype = dtype
         self.oracle = Oracle()
         self.drawn = 0
+        self.has_time = True
 
     @property
     def seed(self) -> int:
@@ -225,8 +231,10 @@ class Search(Generic[T]):
 
     def _try(self, example: T) -> None:
         enough = bool(self.failures) or self.trial.drawn >= LEAST
-        if enough and self.watch.seconds > self.allowed:
+        late = self.watch.seconds > self.allowed
+        if enough and late:
             raise SearchEndedError
+        self.trial.has_time = bool(self.failures) or not late or self.trial.drawn < LEAST_NATIVE
         self.trial.drawn += 1
         try:
             self.body(example)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from dlsys_bench.conformance.runner import engine_factory
-from dlsys_bench.conformance.trial import Options, Trial
+from dlsys_bench.conformance.trial import LEAST, LEAST_NATIVE, Options, Trial
 
 
 def draws() -> list[tuple[int, str]]:
@@ -31,3 +31,17 @@ def test_a_seed_draws_the_same_whatever_is_imported(
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("module_with_constants")
     assert draws() == before
+
+
+def test_a_slow_engine_trains_natively_on_the_first_examples_alone() -> None:
+    trial = Trial(engine_factory("numpy", "cpu"), Options(budget=0.0))
+    found: list[bool] = []
+    trial.search(st.integers(), lambda _: found.append(trial.has_time))
+    assert found == [True] * LEAST_NATIVE + [False] * (LEAST - LEAST_NATIVE)
+
+
+def test_an_engine_with_time_trains_natively_on_every_example() -> None:
+    trial = Trial(engine_factory("numpy", "cpu"), Options(budget=600.0, examples=9))
+    found: list[bool] = []
+    trial.search(st.integers(), lambda _: found.append(trial.has_time))
+    assert found == [True] * 9

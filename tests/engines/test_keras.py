@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,54 @@ def test_losses_of_steps_are_in_order_though_their_batches_end_out_of_order(engi
     callback.on_epoch_end(0, {"loss": 4.0})
     assert callback.ended.by_step is not None
     np.testing.assert_allclose(callback.ended.by_step["loss"], [1.0, 4.0, 10.0])
+
+
+@pytest.mark.skipif(ENGINE != "keras", reason="Keras on JAX compiles in any case")
+@pytest.mark.parametrize(
+    ("steps", "plan", "uncompiled"),
+    [
+        (6, Plan(0, parity=True), True),
+        (7, Plan(0, parity=True), False),
+        (2, Plan(0), False),
+    ],
+    ids=["few steps with a plan", "many steps with a plan", "few steps natively"],
+)
+def test_only_few_steps_with_a_plan_are_not_compiled(
+    engine: Engine, steps: int, plan: Plan, uncompiled: bool
+) -> None:
+    network = engine.build(linear(3))
+    samples = Samples(np.eye(3), np.eye(3)[:, :1])
+    recipe = Recipe(optimizers.SGD(0.1), 3, epochs=steps, loss=losses.MeanSquaredError())
+    train(engine, network, samples, recipe, plan)
+    assert network.network.run_eagerly is uncompiled
+
+
+@pytest.mark.skipif(ENGINE != "keras", reason="Keras on JAX knows the size of each batch")
+@pytest.mark.parametrize(("samples", "branches"), [(17, 0), (16, 1), (13, 2)])
+def test_a_step_branches_only_for_parts_that_some_batch_lacks(
+    engine: Engine, samples: int, branches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batches have six samples in three parts, and the last batch has the rest."""
+    import keras
+
+    conditions = []
+
+    def cond(condition: object, compute: object, otherwise: object) -> object:
+        conditions.append(condition)
+        return choose(condition, compute, otherwise)
+
+    choose = keras.ops.cond
+    monkeypatch.setattr(keras.ops, "cond", cond)
+    x = np.random.default_rng(0).standard_normal((samples, 3))
+    recipe = Recipe(optimizers.SGD(0.1), 6, epochs=2, loss=losses.MeanSquaredError(), shuffle=False)
+    ends = []
+    for parts in (None, 3):
+        network = engine.build(linear(3), {"dense_1.kernel": np.ones((3, 1))})
+        own = replace(recipe, accumulate=parts)
+        train(engine, network, Samples(x, x[:, :1]), own, Plan(0))
+        ends.append(engine.weights(network)["dense_1.kernel"])
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-6)
+    assert len(conditions) == branches
 
 
 # --- errors, and what is imported when ---

@@ -141,7 +141,7 @@ def compare_fit(
     by_plan, natively = Plan(seed, parity=True), Plan(seed)
     training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, by_plan)
     # Native masks are random.
-    both = trial.native and not masks
+    both = trial.native and trial.has_time and not masks
     compare_updates(trial, training, 2, plans=(by_plan, natively) if both else ())
     if predicts:
         _compare_predictions(trial, training)

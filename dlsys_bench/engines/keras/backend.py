@@ -23,6 +23,9 @@ KerasInputs = tuple[Array, ...]
 LossFunction = Callable[[TensorList], tuple[Any, Any]]
 
 
+FEW_SAMPLES = 1000
+
+
 class FitData(Protocol):
     """Creates the data arguments of keras's `fit` from inputs and targets: batches of one size, the
     last smaller, or of a list of sizes. The order of the shuffling follows from
@@ -42,12 +45,14 @@ class Backend(NamedTuple):
     """The functions that differ between backends. `differentiate` returns the value of a function
     of some tensors, its second result, and the gradient of the value in each tensor. `compile_fast`
     compiles a function of little work with the options of `jax.jit`, without optimisations; it is
-    None on the backend that computes without compiling."""
+    None on the backend that computes without compiling. `few_updates` is the number of updates up
+    to which a training takes less time uncompiled."""
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[LossFunction, TensorList], tuple[Any, Any, TensorList]]
     feed: FitData
     compile_fast: Callable[..., Callable[..., Any]] | None = None
+    few_updates: int = 0
 
 
 def _tensorflow_has_gpu() -> bool:
@@ -82,6 +87,10 @@ def _tensorflow_feed(
     options.autotune.enabled = False
     with tensorflow.device("cpu:0"):
         held = tuple(map(tensorflow.constant, x)), tensorflow.constant(y)
+        if len(y) <= FEW_SAMPLES and isinstance(batch_size, int) and not shuffle:
+            # This takes longer for every sample, but no function has to be traced.
+            slices = tensorflow.data.Dataset.from_tensor_slices(held).batch(batch_size)
+            return {"x": slices.with_options(options), "shuffle": False}
         order = tensorflow.data.Dataset.range(len(y))
         if shuffle:
             order = order.shuffle(len(y))
@@ -144,7 +153,13 @@ def _jax_compile_fast(function: Callable[..., Any], **options: Any) -> Callable[
 
 
 BACKENDS: dict[str, Backend] = {
-    "tensorflow": Backend(_tensorflow_has_gpu, _tensorflow_differentiate, _tensorflow_feed),
+    "tensorflow": Backend(
+        _tensorflow_has_gpu,
+        _tensorflow_differentiate,
+        _tensorflow_feed,
+        # To trace a step takes as long as 5 to 9 steps without a trace, whatever the network.
+        few_updates=6,
+    ),
     "jax": Backend(_jax_has_gpu, _jax_differentiate, _jax_feed, _jax_compile_fast),
 }
 

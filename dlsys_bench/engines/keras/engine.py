@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,7 @@ PREDICTED_AT_ONCE = 1000
 class KerasEngine(Engine):
     """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
 
+    Trainings with a plan of up to six steps are not compiled, which would take longer than they do.
     The running figures are Keras's own, which are float32 whatever the dtype of the network. The
     parts of a batch that a recipe accumulates are passes of their own forward, and one pass
     backward, so they take the memory of the whole batch.
@@ -106,8 +108,16 @@ class KerasEngine(Engine):
                 # Filled up, since a last batch of another size would have to be compiled.
                 short = PREDICTED_AT_ONCE - size if begin else 0
                 filled = tuple(filled_up(each[here], short) for each in arrays)
-                parts.append(net.network.predict_on_batch(filled)[:size])
+                parts.append(self._predict_batch(net, filled)[:size])
         return np.concatenate(parts)
+
+    def _predict_batch(self, net: KerasNetwork, x: tuple[Array, ...]) -> Array:
+        """Compute the outputs of a batch as Keras does, or without a trace if that takes less
+        time."""
+        if BACKENDS[self.backend].few_updates and is_little(net.model, len(x[0])):
+            return net.to_array(net.network(x, training=False))
+        found: Array = net.network.predict_on_batch(x)
+        return found
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
@@ -176,6 +186,7 @@ class KerasEngine(Engine):
         from dlsys_bench.engines.keras.training import (
             GlobalRandomState,
             compile_network,
+            global_random_state_kept,
             mixed_policy,
             take_copies,
         )
@@ -184,22 +195,26 @@ class KerasEngine(Engine):
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         x = tuple(input_arrays(net.model, samples.x, self.dtype))
         y = targets_of(recipe.loss, samples.y, net.model.output_shape, self.dtype)
-        feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
+        feed = BACKENDS[self.backend].feed
+        # Keras draws nothing if a plan does, and TensorFlow prepares all operations anew when it is
+        # seeded.
+        active = global_random_state_kept if plan.parity else GlobalRandomState(plan.seed).active
         # Keras does not report its own order, which answers of unequal weights take.
         own_order = recipe.batch_sizes is None and not recipe.loss.is_weighted
         native = not plan.parity and own_order
         whole = native and not recipe.augment
-        with self._device(), random.active():
+        with self._device(), active():
             net.seed(plan.seed)
             callback_of = compile_network(net, recipe, plan, len(y), self.dtype, self.steps_at_once)
             sizes = list(epoch_batch_sizes(len(y), recipe, plan))
+            different = set(chain.from_iterable(sizes))
             work = sum(map(sum, sizes)), sum(map(len, sizes))
             if self.device == "cpu" and is_little(net.model, *work):
                 net.network.compile_fast = BACKENDS[self.backend].compile_fast
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
         trained: dict[str, Any] = {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
-            with self._device(), random.active(), net.with_masks(None):
+            with self._device(), active(), net.with_masks(None):
                 for name, values in trained.items():
                     net.tensors[name].assign(values)
                 if not whole:
@@ -214,7 +229,7 @@ class KerasEngine(Engine):
                 if self.steps_at_once and sum(epoch.sizes) < len(y):
                     batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
-                with mixed_policy(net, recipe.products), net.in_parts(recipe.accumulate):
+                with mixed_policy(net, recipe.products), net.in_parts(recipe.accumulate, different):
                     net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
                 take_copies(net.tensors[name] for name in trained)

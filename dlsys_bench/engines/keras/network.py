@@ -5,8 +5,8 @@ has started its backend."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -23,6 +23,7 @@ from dlsys_bench.engines.keras.layers import (
     KerasRMSNorm,
     KerasSequenceDropout,
 )
+from dlsys_bench.engines.keras.parts import PartedModel
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec import initializers, layers
 from dlsys_bench.spec.initializers import Distribution
@@ -159,67 +160,6 @@ def _starts(model: Model, place: int, seed: int, weights: Weights | None) -> dic
     }
 
 
-class PartedModel(keras.Model):
-    """A functional model that computes a batch in `parts` in training, unless they are None.
-
-    Every part is a pass of its own through all layers. The outputs of all are those of the batch,
-    so that its loss counts each part by its samples, or by the weights of its labels, and one
-    backward pass adds up the gradients. Keras's `gradient_accumulation_steps` counts batches of any
-    size alike, and goes on across the end of an epoch. `select` chooses the samples whose masks
-    dropout uses.
-    """
-
-    parts: int | None = None
-    select: Callable[[slice], None]
-    jit_compile: bool
-    compile_fast: Callable[..., Callable[..., Any]] | None = None
-    fast_step: Callable[..., Any] | None = None
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Create the function of a step, compiled by `compile_fast` if that is not None."""
-        if self.train_function is not None:
-            super().make_train_function(force)
-            return
-        compile_fast = None if self.run_eagerly else self.compile_fast
-        self.fast_step = compile_fast and compile_fast(super().train_step, donate_argnums=0)
-        compiled, self.jit_compile = self.jit_compile, self.jit_compile and not self.fast_step
-        super().make_train_function(force)
-        self.jit_compile = compiled
-
-    def train_step(self, *given: Any) -> Any:
-        """Make a step by the compiled function, if there is one."""
-        step = super().train_step if self.fast_step is None else self.fast_step
-        return step(*given)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Compute the outputs."""
-        if not training or self.parts is None:
-            return super().call(inputs, training=training, mask=mask)
-
-        def compute(here: slice) -> Any:
-            self.select(here)
-            given = tuple(each[here] for each in inputs)
-            return super(PartedModel, self).call(given, training=True)
-
-        # A tensor in a graph of TensorFlow, whose batches are of any size.
-        samples = keras.ops.shape(inputs[0])[0]
-        size = -(-samples // self.parts)
-        outputs = [compute(slice(0, size))]
-        for start in (part * size for part in range(1, self.parts)):
-            here = slice(start, start + size)
-            # A small batch has fewer parts.
-            outputs.append(_if(start < samples, partial(compute, here), lambda: outputs[0][:0]))
-        self.select(slice(None))
-        return keras.ops.concatenate(outputs)
-
-
-def _if(condition: Any, compute: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """Return the result of one of two functions, by a condition that may be a tensor."""
-    if isinstance(condition, bool):
-        return compute() if condition else otherwise()
-    return keras.ops.cond(condition, compute, otherwise)
-
-
 class KerasNetwork:
     """A functional keras.Model, and its tensors by the names that the model gives them."""
 
@@ -247,8 +187,8 @@ class KerasNetwork:
                     variable.assign(starts[f"{part}_initializer"](variable.shape, dtype))
                 else:
                     self.tensors[tensor.name] = getattr(layer, part)
+        self.inputs, self.outputs = inputs, values[len(inputs) :]
         self.network = PartedModel(inputs, values[-1])
-        self.every_layer = keras.Model(inputs, values[len(inputs) :])
         # Keras sorts the layers of a branching network in an order of its own.
         names = {id(variable): name for name, variable in self.tensors.items()}
         self.trained = [names[id(each)] for each in self.network.trainable_variables]
@@ -257,6 +197,11 @@ class KerasNetwork:
             for row, layer in zip(model.table, self.layers, strict=True)
             if row.mask is not None
         }
+
+    @cached_property
+    def every_layer(self) -> keras.Model:
+        """The same layers as a model whose outputs are those of every layer."""
+        return keras.Model(self.inputs, self.outputs)
 
     @staticmethod
     def to_tensors(each: Iterable[Any]) -> TensorList:
@@ -286,9 +231,12 @@ class KerasNetwork:
             layer.here = here
 
     @contextlib.contextmanager
-    def in_parts(self, parts: int | None) -> Iterator[None]:
-        """Compute each batch of a training in parts inside, if their number is given."""
+    def in_parts(self, parts: int | None, batch_sizes: Collection[int]) -> Iterator[None]:
+        """Compute each batch of a training in parts inside, if their number is given. The batches
+        have these sizes."""
         self.network.parts, self.network.select = parts, self.select_samples
+        if parts is not None:
+            self.network.certain = min(-(-size // -(-size // parts)) for size in batch_sizes)
         try:
             yield
         finally:

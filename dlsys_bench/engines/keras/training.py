@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from dlsys_bench.engines.epochs import EpochRun
+from dlsys_bench.engines.keras.backend import BACKENDS
 from dlsys_bench.engines.keras.callbacks import (
     DataLoss,
     EpochCallback,
@@ -29,6 +30,7 @@ from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Convolution, Dense, MultiHeadAttention
 from dlsys_bench.spec.loss_scale import LARGEST, SMALLEST
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -179,19 +181,26 @@ def compile_network(
     if recipe.accumulate is not None and keras.config.backend() == "tensorflow":
         # In TensorFlow, XLA compiles no parts whose sizes depend on that of a batch.
         options["jit_compile"] = False
+    steps = count_steps(samples, recipe, plan)
+    is_short = steps <= BACKENDS[keras.config.backend()].few_updates and not _compiles(net.model)
     net.network.compile_fast = None
     net.network.compile(
-        optimizer_of(net, recipe, count_steps(samples, recipe, plan)),
+        optimizer_of(net, recipe, steps),
         loss,
         metrics=metrics or None,
         # Masks that are given differ from step to step, and a compiled step would always use those
-        # of the first.
-        run_eagerly=plan.parity and bool(net.dropouts),
+        # of the first. Native trainings are compiled as Keras does by default.
+        run_eagerly=plan.parity and (is_short or bool(net.dropouts)),
         **options,
     )
     # TensorFlow traces a step once more if the first trace creates variables.
     net.network.optimizer.build(net.network.trainable_variables)
     return callback
+
+
+def _compiles(model: Model) -> bool:
+    """Return True if Keras compiles some layers by XLA in every uncompiled step on TensorFlow."""
+    return any(isinstance(layer, Convolution) and layer.groups > 1 for layer in model.layers)
 
 
 def take_copies(variables: Iterable[Any]) -> None:
