@@ -54,6 +54,10 @@ class Backend(NamedTuple):
     compile_fast: Callable[..., Callable[..., Any]] | None = None
     few_updates: int = 0
 
+    def compile_once(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of little work, compiled where each of its operations would be."""
+        return function if self.compile_fast is None else self.compile_fast(function)
+
 
 def _tensorflow_has_gpu() -> bool:
     import tensorflow

@@ -4,7 +4,7 @@ created."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,11 +62,6 @@ class KerasEngine(Engine):
         super().check(*records)
         require_float32(self, records)
 
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that is called once, compiled where each of its operations would be."""
-        compile_fast = BACKENDS[self.backend].compile_fast
-        return function if compile_fast is None else compile_fast(function)
-
     def _device(self) -> contextlib.AbstractContextManager[Any]:
         """Select the CPU if it is asked for; TensorFlow uses a GPU by default if there is one."""
         import keras
@@ -112,10 +107,10 @@ class KerasEngine(Engine):
         return np.concatenate(parts)
 
     def _predict_batch(self, net: KerasNetwork, x: tuple[Array, ...]) -> Array:
-        """Compute the outputs of a batch as Keras does, or without a trace if that takes less
-        time."""
-        if BACKENDS[self.backend].few_updates and is_little(net.model, len(x[0])):
-            return net.to_array(net.network(x, training=False))
+        """Compute the outputs of a batch by Keras's compiled function, or faster if they are little
+        work."""
+        if self.device == "cpu" and is_little(net.model, len(x[0])):
+            return net.to_array(net.predictor(*net.state_of(net.network), x))
         found: Array = net.network.predict_on_batch(x)
         return found
 
@@ -144,11 +139,9 @@ class KerasEngine(Engine):
 
                 return BACKENDS[self.backend].differentiate(forward, tensors)
 
-            value, _, found = self._compiled(differentiated)(
-                [*net.to_tensors(network.trainable_variables), *(x[place] for place in floats)],
-                net.to_tensors(network.non_trainable_variables),
-                x,
-                *net.to_tensors([targets]),
+            trained, held = net.state_of(network)
+            value, _, found = BACKENDS[self.backend].compile_once(differentiated)(
+                [*trained, *(x[place] for place in floats)], held, x, *net.to_tensors([targets])
             )
         by_name = dict(zip(net.trained, found, strict=False))
         weights = {
@@ -168,11 +161,8 @@ class KerasEngine(Engine):
             return network.stateless_call(trained, held, x, training=training)[0]
 
         with self._device(), net.with_masks(batch.active_masks):
-            outputs = self._compiled(outputs_of)(
-                net.to_tensors(network.trainable_variables),
-                net.to_tensors(network.non_trainable_variables),
-                tuple(input_arrays(net.model, batch.x, self.dtype)),
-            )
+            x = tuple(input_arrays(net.model, batch.x, self.dtype))
+            outputs = BACKENDS[self.backend].compile_once(outputs_of)(*net.state_of(network), x)
         # With a single layer, Keras returns the output instead of a list.
         return [
             net.to_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])

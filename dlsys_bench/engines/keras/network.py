@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.keras.backend import TensorList
+from dlsys_bench.engines.keras.backend import BACKENDS, TensorList
 from dlsys_bench.engines.keras.layers import (
     KeptDropout,
     KerasAttention,
@@ -202,6 +202,22 @@ class KerasNetwork:
     def every_layer(self) -> keras.Model:
         """The same layers as a model whose outputs are those of every layer."""
         return keras.Model(self.inputs, self.outputs)
+
+    @cached_property
+    def predictor(self) -> Callable[..., Any]:
+        """The function (trained, held, x) -> outputs outside training, for little work."""
+
+        def outputs_of(trained: TensorList, held: TensorList, x: Any) -> Any:
+            return self.network.stateless_call(trained, held, x, training=False)[0]
+
+        return BACKENDS[keras.config.backend()].compile_once(outputs_of)
+
+    def state_of(self, network: keras.Model) -> tuple[TensorList, TensorList]:
+        """Return the values of the tensors of a model that are trained, and of the others."""
+        return (
+            self.to_tensors(network.trainable_variables),
+            self.to_tensors(network.non_trainable_variables),
+        )
 
     @staticmethod
     def to_tensors(each: Iterable[Any]) -> TensorList:
