@@ -32,9 +32,9 @@ Of 387 mutants of the numpy engine, the check that is recorded to detect each fi
 examples, 365 with four and 368 with six.
 """
 
-LEAST_NATIVE = 2
+LEAST_NATIVE = 3
 """The number of examples on which an engine trains natively as well, even if they do not fit into
-the budget."""
+the budget. The first of them is the simplest one."""
 
 T = TypeVar("T")
 

@@ -149,6 +149,18 @@ def test_only_few_steps_with_a_plan_are_not_compiled(
     assert network.network.run_eagerly is uncompiled
 
 
+@pytest.mark.skipif(ENGINE != "keras", reason="Keras on JAX compiles in any case")
+def test_a_step_with_a_layer_that_keras_compiles_is_compiled(engine: Engine) -> None:
+    convolution = layers.Conv2D.of(filters=2, kernel_size=1, groups=2)
+    network = engine.build(Model("groups", (2, 2, 2), (convolution, layers.Flatten())))
+    x = np.random.default_rng(0).standard_normal((3, 2, 2, 2))
+    recipe = Recipe(optimizers.SGD(0.1), 3, epochs=1, loss=losses.MeanSquaredError())
+    train(engine, network, Samples(x, x.reshape(3, 8)), recipe, Plan(0, parity=True))
+    assert network.network.run_eagerly is False
+    engine.predict(network, x)
+    assert network.network.predict_function is not None
+
+
 @pytest.mark.skipif(ENGINE != "keras", reason="Keras on JAX knows the size of each batch")
 @pytest.mark.parametrize(("samples", "branches"), [(17, 0), (16, 1), (13, 2)])
 def test_a_step_branches_only_for_parts_that_some_batch_lacks(

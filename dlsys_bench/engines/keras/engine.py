@@ -37,7 +37,8 @@ PREDICTED_AT_ONCE = 1000
 class KerasEngine(Engine):
     """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
 
-    Trainings with a plan of up to six steps are not compiled, which would take longer than they do.
+    On a CPU, trainings with a plan of up to six steps are not compiled, which would take longer
+    than they do.
     The running figures are Keras's own, which are float32 whatever the dtype of the network. The
     parts of a batch that a recipe accumulates are passes of their own forward, and one pass
     backward, so they take the memory of the whole batch.
@@ -109,10 +110,14 @@ class KerasEngine(Engine):
     def _predict_batch(self, net: KerasNetwork, x: tuple[Array, ...]) -> Array:
         """Compute the outputs of a batch by Keras's compiled function, or faster if they are little
         work."""
-        if self.device == "cpu" and is_little(net.model, len(x[0])):
+        if self._is_brief(net) and is_little(net.model, len(x[0])):
             return net.to_array(net.predictor(*net.state_of(net.network), x))
         found: Array = net.network.predict_on_batch(x)
         return found
+
+    def _is_brief(self, net: KerasNetwork) -> bool:
+        """Return True if little work with a network takes less time without Keras's compilation."""
+        return self.device == "cpu" and not net.compiles_layers
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
@@ -195,7 +200,10 @@ class KerasEngine(Engine):
         whole = native and not recipe.augment
         with self._device(), active():
             net.seed(plan.seed)
-            callback_of = compile_network(net, recipe, plan, len(y), self.dtype, self.steps_at_once)
+            few = BACKENDS[self.backend].few_updates if self._is_brief(net) else 0
+            callback_of = compile_network(
+                net, recipe, plan, len(y), self.dtype, few, self.steps_at_once
+            )
             sizes = list(epoch_batch_sizes(len(y), recipe, plan))
             different = set(chain.from_iterable(sizes))
             work = sum(map(sum, sizes)), sum(map(len, sizes))

@@ -212,6 +212,15 @@ class KerasNetwork:
 
         return BACKENDS[keras.config.backend()].compile_once(outputs_of)
 
+    @property
+    def compiles_layers(self) -> bool:
+        """True if Keras compiles a layer anew in every pass that is not compiled itself, as it does
+        convolutions in groups on TensorFlow."""
+        return keras.config.backend() == "tensorflow" and any(
+            isinstance(layer, layers.Convolution) and layer.groups > 1
+            for layer in self.model.layers
+        )
+
     def state_of(self, network: keras.Model) -> tuple[TensorList, TensorList]:
         """Return the values of the tensors of a model that are trained, and of the others."""
         return (

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from dlsys_bench.engines.epochs import EpochRun
-from dlsys_bench.engines.keras.backend import BACKENDS
 from dlsys_bench.engines.keras.callbacks import (
     DataLoss,
     EpochCallback,
@@ -30,7 +29,6 @@ from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Convolution, Dense, MultiHeadAttention
 from dlsys_bench.spec.loss_scale import LARGEST, SMALLEST
-from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -145,15 +143,16 @@ def compile_network(
     plan: Plan,
     samples: int,
     dtype: str,
+    few_updates: int,
     steps_at_once: int | None = None,
 ) -> Callable[[KerasNetwork, EpochRun], EpochCallback]:
     """Compile the network for a training: its optimiser, loss and accuracy. Returns what creates
     the callback of an epoch.
 
     A coupled weight decay is Keras's regulariser of each tensor that decays. The loss that Keras
-    reports then contains the penalty, so the loss of the data is a metric beside it. With
-    `steps_at_once`, each call executes as many steps of a native training, compiled by XLA where
-    that is faster.
+    reports then contains the penalty, so the loss of the data is a metric beside it. A training
+    with a plan of up to `few_updates` is not compiled. With `steps_at_once`, each call executes as
+    many steps of a native training, compiled by XLA where that is faster.
     """
     accuracy, loss = accuracy_of(recipe.loss, dtype), loss_of(recipe.loss, dtype)
     metrics, decay = [accuracy] if accuracy else [], recipe.optimizer.decay
@@ -182,7 +181,6 @@ def compile_network(
         # In TensorFlow, XLA compiles no parts whose sizes depend on that of a batch.
         options["jit_compile"] = False
     steps = count_steps(samples, recipe, plan)
-    is_short = steps <= BACKENDS[keras.config.backend()].few_updates and not _compiles(net.model)
     net.network.compile_fast = None
     net.network.compile(
         optimizer_of(net, recipe, steps),
@@ -190,17 +188,12 @@ def compile_network(
         metrics=metrics or None,
         # Masks that are given differ from step to step, and a compiled step would always use those
         # of the first. Native trainings are compiled as Keras does by default.
-        run_eagerly=plan.parity and (is_short or bool(net.dropouts)),
+        run_eagerly=plan.parity and (steps <= few_updates or bool(net.dropouts)),
         **options,
     )
     # TensorFlow traces a step once more if the first trace creates variables.
     net.network.optimizer.build(net.network.trainable_variables)
     return callback
-
-
-def _compiles(model: Model) -> bool:
-    """Return True if Keras compiles some layers by XLA in every uncompiled step on TensorFlow."""
-    return any(isinstance(layer, Convolution) and layer.groups > 1 for layer in model.layers)
 
 
 def take_copies(variables: Iterable[Any]) -> None:
