@@ -258,10 +258,10 @@ def test_a_program_of_little_work_trains_as_an_optimised_one(
     [
         ((10,), 100, 64, True),
         ((10,), 100, 65, False),
-        ((10,), 5_000, 1, True),
-        ((10,), 5_001, 1, False),
-        ((10, 10), 500, 1, True),  # A dense layer computes its products at each position.
-        ((10, 10), 501, 1, False),
+        ((10,), 500_000, 1, True),
+        ((10,), 500_001, 1, False),
+        ((10, 10), 50_000, 1, True),  # A dense layer computes its products at each position.
+        ((10, 10), 50_001, 1, False),
     ],
 )
 def test_work_counts_products_at_every_position(

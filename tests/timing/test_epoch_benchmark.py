@@ -9,6 +9,8 @@ import pytest
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
+from dlsys_bench.engines.work import is_little
+from dlsys_bench.timing.benchmark import RoundOptions
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, moving, workloads
 from dlsys_bench.timing.validity import NotTrainingError
 
@@ -41,6 +43,13 @@ def test_every_workload_is_an_arm() -> None:
     for work in workloads():
         assert work.case.arm.name == work.arm
         assert work.flops > 0
+
+
+def test_every_workload_is_timed_with_an_optimised_program() -> None:
+    rounds = RoundOptions()
+    for work in workloads():
+        steps = (rounds.rounds + rounds.warmup_rounds) * work.steps
+        assert not is_little(work.case.arm.model, work.batch_size * steps, steps), work
 
 
 def test_a_round_is_an_epoch_of_the_engine() -> None:

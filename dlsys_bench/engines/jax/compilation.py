@@ -18,6 +18,10 @@ FAST_COMPILE = {
 }
 
 
+# The number of compiled programs of each kind that are kept: property tests draw many networks.
+PROGRAMS = 64
+
+
 @functools.cache
 def _known_options() -> dict[str, Any]:
     """Return the options of `jax.jit`, or none if this jax does not know FAST_COMPILE: these are

@@ -18,7 +18,7 @@ from dlsys_bench.engines.jax.network import (
     JaxNetwork,
     bare_model,
     differentiator,
-    draw,
+    drawer,
     predictor,
     tracer,
 )
@@ -106,7 +106,9 @@ class JaxEngine(Engine):
     def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:
         """Return the masks of the batch, or else draw them."""
         if batch.masks is None:
-            return draw(net.model, net.next_key(), len(batch.x)) if batch.training else {}
+            if not batch.training:
+                return {}
+            return drawer(bare_model(net.model), len(batch.x))(net.next_key())
         return {index: self.placement.put(mask, np.bool_) for index, mask in batch.masks.items()}
 
     def gradients(self, net: JaxNetwork, batch: Batch, loss: Loss) -> Gradients:

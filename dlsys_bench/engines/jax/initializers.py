@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers as native
 
+from dlsys_bench.engines.jax.compilation import PROGRAMS, compile_program
 from dlsys_bench.spec import initializers
 from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model, Tensor
+
+# Up to this number of values, compiling a draw with optimisations takes longer than they save.
+FEW_VALUES = 1_000_000
 
 # These initialisers derive the fans from the shape of a kernel.
 SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
@@ -55,9 +60,24 @@ def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
     return FAMILIES[distribution.family](distribution, key, tensor.shape, dtype)
 
 
+@functools.lru_cache(PROGRAMS)
+def _initializer(tensors: tuple[Tensor, ...], dtype: str) -> Callable[[Array], dict[str, Array]]:
+    """Compile key -> the initial values of these tensors, by name.
+
+    A single program for all of them, since jax compiles the draw of each shape otherwise.
+    """
+
+    def drawn(key: Array) -> dict[str, Array]:
+        return {
+            tensor.name: _start(tensor, jax.random.fold_in(key, index), dtype)
+            for index, tensor in enumerate(tensors)
+        }
+
+    few = sum(tensor.size for tensor in tensors) <= FEW_VALUES
+    compiled: Callable[[Array], dict[str, Array]] = compile_program(drawn, fast=few)
+    return compiled
+
+
 def initialize(model: Model, key: Array, dtype: str) -> dict[str, Array]:
     """Draw every tensor by the model's initialisers, each from a separate key."""
-    return {
-        tensor.name: _start(tensor, jax.random.fold_in(key, index), dtype)
-        for index, tensor in enumerate(model.tensors)
-    }
+    return _initializer(model.tensors, dtype)(key)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from dlsys_bench.engines.inputs import float_places
-from dlsys_bench.engines.jax.compilation import compile_program
+from dlsys_bench.engines.jax.compilation import PROGRAMS, compile_program
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import loss_value
 from dlsys_bench.engines.jax.placement import JaxInputs
@@ -20,9 +20,6 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 
 JaxMasks = Mapping[int, Array]
-
-# The number of compiled programs of each kind that are kept: property tests draw many networks.
-PROGRAMS = 64
 
 
 @dataclasses.dataclass
@@ -65,6 +62,15 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
         for row in model.table
         if (mask := row.mask) is not None and mask.drop_rate > 0
     }
+
+
+@functools.lru_cache(PROGRAMS)
+def drawer(model: Model, batch: int) -> Callable[[Array], dict[int, Array]]:
+    """Compile key -> what `draw` returns."""
+    compiled: Callable[[Array], dict[int, Array]] = compile_program(
+        lambda key: draw(model, key, batch)
+    )
+    return compiled
 
 
 def forward(

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dlsys_bench.engines.jax.compilation import compile_program
+from dlsys_bench.engines.jax.compilation import PROGRAMS, compile_program
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.losses import count_correct, total_weight
-from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
+from dlsys_bench.engines.jax.network import draw, loss_of
 from dlsys_bench.engines.jax.placement import JaxInputs
 from dlsys_bench.engines.jax.updates import UpdateNumbers, UpdateState, update
 from dlsys_bench.engines.plan import batch_slices

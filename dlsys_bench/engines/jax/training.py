@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.jax.compilation import PROGRAMS, compile_program
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.network import JaxNetwork, bare_model
 from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, factors, rate_factors
@@ -37,9 +38,16 @@ MASKED_AT_ONCE = 16
 FEWEST_PLACES = 64
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _shuffled(key: Array, samples: int) -> Array:
-    return jax.random.permutation(key, samples).astype(jnp.int32)
+@functools.lru_cache(PROGRAMS)
+def _shuffler(samples: int) -> Callable[[Array], Array]:
+    """Compile key -> a random order of the samples.
+
+    Optimisations would save 0.02 seconds in 60,000 samples, and take 0.6 to compile.
+    """
+    compiled: Callable[[Array], Array] = compile_program(
+        lambda key: jax.random.permutation(key, samples).astype(jnp.int32)
+    )
+    return compiled
 
 
 def _initial_state(net: JaxNetwork, placement: JaxPlacement, recipe: Recipe) -> UpdateState:
@@ -130,7 +138,7 @@ class Training:
                 self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32
             )
         else:
-            order = _shuffled(jax.random.fold_in(self.order_key, epoch), self.samples)
+            order = _shuffler(self.samples)(jax.random.fold_in(self.order_key, epoch))
         return StepFeed(
             self.x,
             self.y,
