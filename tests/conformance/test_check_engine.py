@@ -90,9 +90,9 @@ def test_a_finding_names_the_layer_the_tensor_and_the_smallest_example() -> None
 
 def test_beyond_continues_above_a_rung_that_breaks() -> None:
     results = check_engine(
-        HalfBias, "collect", checks=["gradient/dense", "initializer"], options=FEW, beyond=True
+        HalfBias, "collect", checks=["gradient/dense", "checkpoint"], options=FEW, beyond=True
     )
-    others = [check.name for check in select(["initializer"], NumpyEngine.dtypes)]
+    others = [check.name for check in select(["checkpoint"], NumpyEngine.dtypes)]
     assert [result.name for result in results] == ["gradient/dense", *others]
     assert [result.status for result in results] == [
         Status.FAILED,
@@ -226,7 +226,9 @@ class WrongOnce(NumpyEngine):
         return super().fit(net, samples, recipe, plan)
 
 
-@pytest.mark.parametrize("check", ["step/average", "schedule/many-updates"])
+@pytest.mark.parametrize(
+    "check", ["step/average", pytest.param("schedule/many-updates", marks=pytest.mark.slow)]
+)
 def test_an_error_that_the_search_for_its_step_does_not_repeat_is_kept(check: str) -> None:
     WrongOnce.trainings = 0
     (result,) = check_engine(WrongOnce, "collect", checks=[check], options=FEW)

@@ -68,6 +68,7 @@ def test_a_mistake_is_named(engine: str, check: str, fault: Fault, diagnosis: st
     assert finding.summary.startswith(finding.diagnosis)
 
 
+@pytest.mark.rotates("named mistakes of mutants", 4)
 @pytest.mark.parametrize(
     ("mutant", "check", "fault", "diagnosis"),
     [

@@ -99,11 +99,13 @@ def run(engine: str, seconds: float = 60.0) -> CheckResult:
     return LocalRunner(engine_factory(*target), Options(seconds=seconds), target).run(CHECK)
 
 
+@pytest.mark.rotates("healthy engines in two processes", 1)
 @pytest.mark.parametrize("engine", ["numpy", "HasAThread", "Loosened"])
 def test_a_healthy_engine_passes(engine: str) -> None:
     assert run(engine).status is Status.PASSED
 
 
+@pytest.mark.rotates("faulty engines in two processes", 3)
 @pytest.mark.parametrize(
     ("engine", "message"),
     [

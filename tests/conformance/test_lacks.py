@@ -213,7 +213,7 @@ def declared(results: list[CheckResult]) -> set[str]:
     return {result.name.partition("@")[0] for result in found}
 
 
-@pytest.mark.rotates("unrelated checks", 3)
+@pytest.mark.rotates("unrelated checks", 2)
 @pytest.mark.parametrize(
     "lack",
     [

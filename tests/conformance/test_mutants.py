@@ -43,7 +43,7 @@ def _param(mutant: Mutant) -> object:
     """A mutant as a parameter. Those that only trainings to an accuracy reveal take ten seconds;
     test_distribution.py has a quick one."""
     slow = mutant.rung == "distribution"
-    mark = pytest.mark.slow if slow else pytest.mark.rotates("mutants", 20)
+    mark = pytest.mark.slow if slow else pytest.mark.rotates("mutants", 12)
     return pytest.param(mutant, id=mutant.name, marks=mark)
 
 
@@ -76,7 +76,7 @@ TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in K
             id=f"{package}-{check}",
             marks=pytest.mark.slow
             if rung == "distribution"
-            else pytest.mark.rotates("healthy twins", 25),
+            else pytest.mark.rotates("healthy twins", 12),
         )
         for package, check, rung in TWINS
     ],

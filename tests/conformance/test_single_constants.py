@@ -23,6 +23,7 @@ def failed(engine: type[SingleConstants], seed: int, *checks: str) -> set[str]:
     return {result.name for result in results if result.status is Status.FAILED}
 
 
+@pytest.mark.rotates("declared constants", 2)
 @pytest.mark.parametrize(
     ("check", "seed"),
     [

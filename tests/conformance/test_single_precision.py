@@ -186,6 +186,7 @@ def slopes_by_moments(x: Any, dy: Any, deviation: Any, axis: int) -> Any:
     return dy / deviation + slope * x - slope * mean - total / deviation / count
 
 
+@pytest.mark.rotates("norms whose values are not centred", 2)
 @pytest.mark.parametrize("count", [2, 8])
 @pytest.mark.parametrize(
     ("layer", "axis"), [(LayerNorm(), 1), (GroupNorm(groups=1), 1), (BatchNorm(), 0)], ids=str

@@ -140,6 +140,7 @@ def test_results_may_be_read_only() -> None:
     assert all(result.status is Status.PASSED for result in run(ReadOnlyResults, *checks))
 
 
+@pytest.mark.xdist_group("keras+tensorflow")
 def test_weights_may_be_arrays_of_frameworks() -> None:
     model = Model("small", (4, 4, 2), (Conv2D(3, (2, 3)), Flatten(), Dense(2)))
     expected = Plan(0).weights(model)

@@ -82,6 +82,10 @@ def run(engine: type[Engine]) -> CheckResult:
     return result
 
 
+HEALTHY = pytest.mark.rotates("healthy engines on threads", 2)
+
+
+@HEALTHY
 @pytest.mark.parametrize("engine", [NumpyEngine, LocksAnEpoch, IsSlow])
 def test_a_healthy_engine_passes(engine: type[Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "WAITED", 0.5)
@@ -90,6 +94,7 @@ def test_a_healthy_engine_passes(engine: type[Engine], monkeypatch: pytest.Monke
     assert (sys.gettrace(), sys.getswitchinterval()) == before
 
 
+@HEALTHY
 def test_an_engine_that_trains_one_network_after_another_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,6 +28,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, occupied: list[int]) -> int:
     return len(found)
 
 
+@pytest.mark.rotates("workers that have grown", 2)
 @pytest.mark.parametrize(
     ("occupied", "expected"), [([1, 2, 1], 1), ([1, 3, 1], 2), ([4, 7, 4], 1), ([4, 9, 4], 2)]
 )

@@ -70,6 +70,7 @@ def compare(example: Example) -> None:
             )
 
 
+@pytest.mark.xdist_group("torch")
 @seed(0)
 @FEW
 @given(example=BRANCHING)

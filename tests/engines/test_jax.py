@@ -118,7 +118,7 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.rotates("mixed conventions on jax", 2)
+@pytest.mark.rotates("mixed conventions on jax", 1)
 @pytest.mark.parametrize(
     "optimizer", OPTIMIZERS, ids=lambda record: "-".join(map(str, record.to_dict().values()))
 )
@@ -135,7 +135,7 @@ def test_any_mixture_of_conventions_is_followed(engine: Engine, optimizer: Optim
     assert found is None, str(found)
 
 
-@pytest.mark.rotates("figures on jax", 2)
+@pytest.mark.rotates("figures on jax", 1)
 @BOTH
 @pytest.mark.parametrize(
     "sizes", [None, CyclicalBatchSize(2, 8), CyclicalBatchSize(2, 8, ends="early")], ids=str

@@ -38,12 +38,12 @@ COMPILED = ("jax", "keras", "keras-jit", "keras-jax", "torch-compile")
 # the number of checks, or for an engine that compiles seconds, since there a long training costs
 # as much as many small checks.
 BUDGETS = {
-    "numpy": (200, 20),
-    "numba": (20, 8),
-    "torch": (20, 12),
-    "jax": (8, 5),
-    "keras": (8, 5),
-    "keras-jax": (3, 2),
+    "numpy": (120, 15),
+    "numba": (10, 4),
+    "torch": (15, 8),
+    "jax": (6, 4),
+    "keras": (6, 4),
+    "keras-jax": (2, 1),
     # They follow a plan as their parents do; test_tuned.py covers their own paths.
     "torch-compile": (0, 0),
     "keras-jit": (0, 0),

@@ -63,7 +63,7 @@ class SingleCorrection(AdamStepper):
         self.optimizer = replace(self.optimizer, learning_rate=rounded["learning_rate"])
 
 
-@pytest.mark.rotates("arms step by step", 2)
+@pytest.mark.rotates("arms step by step", 1)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_arm_is_trained_as_numpy_trains_it(
     case: Case, other: Engine, images: Samples, monkeypatch: pytest.MonkeyPatch

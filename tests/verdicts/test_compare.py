@@ -474,7 +474,7 @@ def differs(
 
 
 PAIRED = pytest.mark.rotates("false differences of pairs", 1)
-UNPAIRED = pytest.mark.rotates("false differences of other runs", 2)
+UNPAIRED = pytest.mark.rotates("false differences of other runs", 1)
 SIZES = ((5, 5), (10, 10), (20, 20), (5, 20))
 
 

@@ -54,7 +54,7 @@ def no_more_than_stated(failed: int, gates: int, alpha: float = ALPHA) -> bool:
     return float(stats.binomtest(failed, gates, alpha, alternative="greater").pvalue) > 1e-6
 
 
-@pytest.mark.rotates("false alarms of a gate", 3)
+@pytest.mark.rotates("false alarms of a gate", 2)
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_false_alarm_rate_holds_for_every_distribution(name: str) -> None:
     assert no_more_than_stated(failures(DISTRIBUTIONS[name], seed=sum(map(ord, name))), GATES)

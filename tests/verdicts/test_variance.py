@@ -134,7 +134,7 @@ def covered(draw: Draw, arms: int, trials: int, runs: int = 2) -> tuple[np.ndarr
     return inside.astype(int), float(pooled), float(own)
 
 
-FOUR_ARMS = pytest.mark.rotates("coverage of intervals of four arms", 2)
+FOUR_ARMS = pytest.mark.rotates("coverage of intervals of four arms", 1)
 
 
 @pytest.mark.parametrize(
