@@ -30,6 +30,7 @@ from mutants import (
     replicas,
     reports,
     sizes,
+    stages,
     statistical,
     torch,
     training,
@@ -71,6 +72,7 @@ MUTANTS: dict[str, Mutant] = {
         beside.MUTANTS,
         kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
+        stages.MUTANTS,
     )
     for mutant in table
 }

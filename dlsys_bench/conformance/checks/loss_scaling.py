@@ -226,7 +226,8 @@ def dynamics(trial: Trial, pattern: ScalePattern) -> None:
 @check("state", "loss_scale-smallest", requires=NEEDED)
 def fall(trial: Trial) -> None:
     """Every gradient is infinite, however small the loss scale is. A training of two updates leaves
-    the smallest scale, and one that goes on raises an error. No weight moves.
+    the smallest scale, and one that goes on raises an error, which names the epoch and the batch of
+    the third update. No weight moves.
 
     Why: A scale that falls to zero skips every update that follows, and nothing shows it but a loss
     that stays.
@@ -234,23 +235,26 @@ def fall(trial: Trial) -> None:
     Fix: Raise a `LossScaleError` when the scale falls below `spec.loss_scale.SMALLEST`;
     `LossScaler.require_scale` does.
     """
-    recipe = regression_recipe(
-        trial, batch_size=2, epochs=1, loss_scale=LossScale(4 * SMALLEST, interval=100)
-    )
-    for batches, expected in ((2, "no error"), (5, "a DivergedError in epoch 1")):
+    scale = LossScale(4 * SMALLEST, interval=100)
+    for batches, epochs, expected in (
+        (2, 1, "no error"),
+        (5, 1, "a DivergedError in epoch 1, batch 3"),
+        (2, 2, "a DivergedError in epoch 2, batch 1"),
+    ):
+        recipe = regression_recipe(trial, batch_size=2, epochs=epochs, loss_scale=scale)
         case = spiked_case(trial, ZERO_HIDDEN, recipe, 2 * batches)
         case.samples.x[...] = 0.0
         # The gradient of a hidden unit of zero is the kernel times a scale, and still finite.
         case.weights["dense_2.kernel"][...] = np.finfo(trial.engine.dtype).max / 16
-        spiked = with_large_spikes(trial, case, (False,) * batches)
+        spiked = with_large_spikes(trial, case, (False,) * batches * epochs)
         network = trial.engine.build(case.model, case.weights)
         samples, found = replace(case.samples, x=spiked.x), "no error"
         try:
             train(trial.engine, network, samples, recipe, case.plan)
         except DivergedError as error:
-            found = f"a DivergedError in epoch {error.epoch}"
+            found = f"a DivergedError in epoch {error.epoch}, batch {error.batch}"
         if found != expected:
-            what = f"the end of {batches} updates under a scale of 2**-98, all of which overflow"
+            what = f"the end of {batches * epochs} updates that overflow, from a scale of 2**-98"
             raise broken(Fault.NOT_RAISED, what, actual=found, expected=expected)
         for name, values in trial.engine.weights(network).items():
             origin = case.weights[name]

@@ -25,14 +25,14 @@ from dlsys_bench.conformance.trial import Trial
 
 @check("trajectory", "order", requires=["native"])
 def order(trial: Trial) -> None:
-    """Every epoch uses every sample once, and no epoch takes the order of another, or that of
-    another seed. There are 33 epochs, or six in an engine without schedules, SGD or mean squared
-    error.
+    """Every epoch uses every sample once, no epoch takes the order of another, or that of another
+    seed, and a sample moves by each distance equally often. There are 33 epochs, or six in an
+    engine without schedules, SGD or mean squared error.
 
     Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
     Broken by: An engine that shuffles once, takes turns between a few orders, shuffles the last
-    order in place by the same seed, drops the smaller last batch, draws with replacement, ignores
-    the seed or a part of it, or adds the epoch to it.
+    order in place by the same seed, lets no sample keep its place, drops the smaller last batch,
+    draws with replacement, ignores the seed or a part of it, or adds the epoch to it.
     Fix: Draw one permutation per epoch from a generator that is seeded once per training. If it
     takes fewer than 32 bits, derive its seed by `numpy.random.SeedSequence`.
     """
@@ -40,17 +40,15 @@ def order(trial: Trial) -> None:
     check_repeats(trial, trial.seed)
     for count, size, epochs in ((80, 32, 3), (30, 4, 6)):
         batches = used_batches(trial, RowTraining(count, size, epochs, trial.seed))
-        whole = np.repeat(np.arange(-(-count // size)), size)[:count]
-        for epoch, used in enumerate(batches, start=1):
-            if not np.array_equal(np.sort(used), whole):
-                sizes = np.bincount(used, minlength=len(set(whole))).tolist()
-                what, expected = f"the batch sizes of epoch {epoch}", np.bincount(whole).tolist()
-                raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
+        _check_batch_sizes(batches, count, size)
     for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
         _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
-    _compare_shuffles(*used_batches(trial, RowTraining(13, 1, 2, trial.seed)))
-    if has(trial, *SCHEDULED):
-        # Without a schedule, each of the 264 updates would need a training.
+    scheduled = has(trial, *SCHEDULED)
+    places = used_batches(trial, RowTraining(13, 1, 33 if scheduled else 2, trial.seed))
+    _compare_shuffles(*places[:2])
+    if scheduled:
+        _check_distances(np.stack(places))
+        # Without a schedule, each of the updates would need a training.
         many = used_batches(trial, RowTraining(count, size, 33, trial.seed))
         for (earlier, first), (later, second) in combinations(enumerate(many, start=1), 2):
             _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
@@ -63,6 +61,16 @@ def order(trial: Trial) -> None:
                 diagnosis = None if seed == trial.seed + 1 else "a part of the seed is ignored"
                 what = f"{which} have the same batches"
                 raise broken(Fault.NOT_DETERMINISTIC, what, diagnosis=diagnosis)
+
+
+def _check_batch_sizes(batches: list[NDArray[Any]], count: int, size: int) -> None:
+    """Raise BrokenError unless each epoch has whole batches, and a smaller last one."""
+    whole = np.repeat(np.arange(-(-count // size)), size)[:count]
+    for epoch, used in enumerate(batches, start=1):
+        if not np.array_equal(np.sort(used), whole):
+            sizes = np.bincount(used, minlength=len(set(whole))).tolist()
+            what, expected = f"the batch sizes of epoch {epoch}", np.bincount(whole).tolist()
+            raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
 
 
 def _compare_epochs(first: NDArray[Any], second: NDArray[Any], count: int, which: str) -> None:
@@ -85,6 +93,21 @@ def _compare_shuffles(first: NDArray[Any], second: NDArray[Any]) -> None:
         what = "the order of epoch 2 is that of epoch 1 in the order of epoch 1"
         diagnosis = "every epoch shuffles the order of the last one in place, with the same seed"
         raise broken(Fault.WRONG_DISTRIBUTION, what, diagnosis=diagnosis)
+
+
+def _check_distances(places: NDArray[Any]) -> None:
+    """Raise BrokenError if samples move by a distance, modulo their number, too often or too
+    rarely, given the place of each sample (epochs, count) in batches of one."""
+    epochs, count = places.shape
+    for distance in range(count):
+        # A permutation moves one sample by each distance on average; their number is close to a
+        # Poisson variable, as that of the fixed points is.
+        found = int(((places - np.arange(count)) % count == distance).sum())
+        tails = scipy.stats.poisson.cdf(found, epochs), scipy.stats.poisson.sf(found - 1, epochs)
+        if 2 * count * min(tails) < ALPHA:
+            what = f"the number of samples that shuffling moves by {distance} places"
+            values = {"actual": str(found), "expected": f"about {epochs}"}
+            raise broken(Fault.WRONG_DISTRIBUTION, what, **values)
 
 
 @check("trajectory", "shuffling", requires=["native"])

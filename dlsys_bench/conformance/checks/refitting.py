@@ -34,6 +34,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.requirements import optimizer_requirements
+from dlsys_bench.spec.augmentation import InputNoise
 from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
@@ -81,23 +82,28 @@ def again(trial: Trial, optimizer: Optimizer) -> None:
 
 @check("trajectory", "again-otherwise", requires=["layer:dense"])
 def otherwise(trial: Trial) -> None:
-    """Trainings of one network by recipes that differ in one part, with a plan and natively: the
-    options of the optimiser, its kind, the clipping, the average or the loss.
+    """Trainings of one network by recipes that differ in a part, with a plan and natively: the
+    options of the optimiser, its kind, the clipping, the average, the loss, the batches, their
+    parts or the augmentation. The plan limits the number of updates of each.
 
     Why: Networks are trained in stages, the later ones with a smaller learning rate, another
     optimiser or another loss.
     Broken by: An engine that compiles the step of a network in its first training, and takes the
-    optimiser, the clipping, the average or the loss of that training in later ones.
-    Fix: Keep compiled steps by all of the recipe that they contain, or compile one in each `fit`.
+    optimiser, the clipping, the average, the loss or the batch size of that training in later ones,
+    or that counts the updates of earlier trainings.
+    Fix: Keep compiled steps by all of the recipe that they contain, or compile one in each `fit`,
+    and count updates from 0 in each.
     """
     loss = example_loss(trial, CategoricalCrossEntropy(label_smoothing=0.1))
     recipes = _recipes(trial, loss)
-    model = Model("otherwise", (3,), (Dense(3), Activation("tanh"), Dense(3)))
+    # A batch norm sees whether a batch is computed in parts.
+    layers = Dense(3), BatchNorm(), Activation("tanh"), Dense(3)
+    model = Model("otherwise", (3,), layers)
     model = to_convention(trial.convention, trainable(trial, model, loss))
     x = trial.generator.standard_normal((8, *model.input_shape))
     y = strategies.targets(loss, model.output_shape, 8, trial.generator)
-    for plan in plans(trial):
-        network = trial.engine.build(model, start(trial, model))
+    for each in plans(trial):
+        plan, network = replace(each, steps=2), trial.engine.build(model, start(trial, model))
         for what, recipe in recipes.items():
             weights = trial.engine.weights(network)
             case = TrainingCase(model, weights, Samples(x, y), recipe, plan)
@@ -127,6 +133,13 @@ def _recipes(trial: Trial, loss: Loss) -> dict[str, Recipe]:
         "another limit of the clipping": {"clip": ClipNorm(0.05)},
         "another average": {"average": WeightAverage(0.8)},
         "another loss": {"loss": _other(trial, loss)},
+        # Clipping would hide a gradient that is divided by another number.
+        "another batch size and no clipping": {"batch_size": 3, "clip": None},
+        "parts of a batch, and noise": {
+            "batch_size": 8,
+            "accumulate": 2,
+            "augment": (InputNoise(0.5),),
+        },
     }
     own = supported(trial, first)
     recipes = {"the first recipe": own}

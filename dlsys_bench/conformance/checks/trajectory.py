@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -162,7 +163,7 @@ def aligned(trial: Trial, model: Model) -> None:
 @check("trajectory", "divergence")
 def divergence(trial: Trial) -> None:
     """A loss that is not finite raises a DivergedError that names the epoch and the batch, with a
-    plan and natively.
+    plan and natively, in the first epoch or later, and if batches are computed in parts.
 
     Why: A training that has diverged should end at once, with the place where it happened.
     Broken by: An engine that goes on with NaN, or that names the batch after the one whose loss
@@ -171,24 +172,54 @@ def divergence(trial: Trial) -> None:
     does.
     """
     model = trainable(trial, Model("diverging", (3,), (Dense(2),)))
-    samples, start_values = regression(trial, 8), start(trial, model)
-    recipe = regression_recipe(trial, SGD(0.01), batch_size=2, epochs=2)
-    not_finite = {"NaN": samples.x.copy()}
-    not_finite["NaN"][5] = np.nan
-    overflows = loss_value(recipe.loss, np.full((1, 1, 2), 1e200 + 0j), samples.y[:1])
-    if not np.isfinite(overflows).all():
-        # The square of the output is infinite; NaN only follows from that.
-        not_finite["infinite"] = samples.x.copy()
-        not_finite["infinite"][5, 0] = 1e200
-    for plan, (name, x) in product(plans(trial), not_finite.items()):
-        network = trial.engine.build(model, start_values)
+    weights = start(trial, model)
+    # The kernel of an input that only one sample has.
+    weights["dense_1.kernel"][0] = 0.0
+    for plan, case in product(plans(trial), _diverging(trial)):
+        network = trial.engine.build(model, weights)
         where = "" if plan.parity else " of a native training"
-        what, expected = f"the place at which the loss{where} becomes {name}", "epoch 1, batch 3"
+        what = f"the place at which the loss{where} becomes {case.name}"
+        expected = f"epoch {case.epoch}, batch 3"
         try:
-            train(trial.engine, network, Samples(x, samples.y), recipe, plan)
+            train(trial.engine, network, case.samples, case.recipe, plan)
         except DivergedError as error:
-            if (error.epoch, error.batch) != (1, 3):
+            if (error.epoch, error.batch) != (case.epoch, 3):
                 place = f"epoch {error.epoch}, batch {error.batch}"
                 raise broken(Fault.WRONG_VALUE, what, actual=place, expected=expected) from None
             continue
         raise broken(Fault.NOT_RAISED, what, actual="no DivergedError", expected=expected)
+
+
+class Diverging(NamedTuple):
+    """A training whose loss becomes NaN or infinite (`name`) in the third batch of an epoch."""
+
+    name: str
+    samples: Samples
+    recipe: Recipe
+    epoch: int = 1
+
+
+def _diverging(trial: Trial) -> Iterator[Diverging]:
+    """Yield the trainings that diverge, of which the engine has all parts."""
+    samples = regression(trial, 8)
+    recipe = regression_recipe(trial, SGD(0.01), batch_size=2, epochs=2)
+    samples.x[:, 0] = 0.0
+
+    def with_input(place: tuple[int, ...], value: float) -> Samples:
+        x = samples.x.copy()
+        x[place] = value
+        return Samples(x, samples.y)
+
+    not_a_number = with_input((5,), np.nan)
+    yield Diverging("NaN", not_a_number, recipe)
+    parts = supported(trial, replace(recipe, accumulate=2))
+    if parts.accumulate:
+        yield Diverging("NaN in a part", not_a_number, parts)
+    overflows = loss_value(recipe.loss, np.full((1, 1, 2), 1e200 + 0j), samples.y[:1])
+    if not np.isfinite(overflows).all():
+        # The square of the output is infinite; NaN only follows from that.
+        yield Diverging("infinite", with_input((5, 1), 1e200), recipe)
+    if isinstance(recipe.optimizer, SGD) and isinstance(recipe.loss, MeanSquaredError):
+        # The first update multiplies the input by itself, and no other batch has it.
+        large = float(np.finfo(trial.engine.dtype).max ** 0.6)
+        yield Diverging("infinite by an update", with_input((5, 0), large), recipe, epoch=2)

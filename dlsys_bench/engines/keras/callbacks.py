@@ -109,9 +109,12 @@ class EpochCallback(keras.callbacks.Callback):
                 raise DivergedError(self.epoch.number, batch + 1, value)
         losses = self._losses()
         if self.epoch.recipe.loss_scale is not None:
-            scale = keras.ops.convert_to_numpy(keras.ops.copy(self.model.optimizer.dynamic_scale))
+            optimizer = self.model.optimizer
+            scale = keras.ops.convert_to_numpy(keras.ops.copy(optimizer.dynamic_scale))
             if np.isnan(scale):
-                raise LossScaleError(self.epoch.number, len(losses), losses[-1])
+                updates = keras.ops.convert_to_numpy(keras.ops.copy(optimizer.updates))
+                batch = int(updates) - self.epoch.first
+                raise LossScaleError(self.epoch.number, batch, losses[batch - 1])
         mean = _loss(logs) if self.epoch.weights is None else self.epoch.mean_loss(losses).item()
         self.ended = self.epoch.end_with(mean, logs.get("accuracy"), losses)
         if self.epoch.recipe.average is not None:

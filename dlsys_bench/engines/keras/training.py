@@ -75,11 +75,18 @@ class Penalty(keras.regularizers.L2):
 
 class BoundedLossScale(keras.optimizers.LossScaleOptimizer):
     """Keras's loss scaling within the bounds of `LossScale`. A scale that falls below them becomes
-    NaN, under which no update follows; the callback raises the error."""
+    NaN, under which no update follows; the callback raises the error. `updates` counts all updates
+    up to that one."""
+
+    def build(self, variables: Any) -> None:
+        """Create the state."""
+        self.updates = self.add_variable((), "zeros", "int32", name="updates")
+        super().build(variables)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Make an update."""
         super().apply(grads, trainable_variables)
+        self.updates.assign(_counted(self.updates, self.dynamic_scale))
         self.dynamic_scale.assign(_bounded(self.dynamic_scale))
 
     def stateless_apply(
@@ -88,8 +95,16 @@ class BoundedLossScale(keras.optimizers.LossScaleOptimizer):
         """Make an update on JAX."""
         state = optimizer_variables, grads, trainable_variables
         trained, found = super().stateless_apply(*state)
-        pairs = zip(self.variables, found, strict=True)
-        return trained, [_bounded(v) if own is self.dynamic_scale else v for own, v in pairs]
+        places = {id(own): place for place, own in enumerate(self.variables)}
+        updates, scale = places[id(self.updates)], places[id(self.dynamic_scale)]
+        found[updates] = _counted(found[updates], found[scale])
+        found[scale] = _bounded(found[scale])
+        return trained, found
+
+
+def _counted(updates: Any, scale: Any) -> Any:
+    """Return a number of updates with one more, unless the scale has fallen before it."""
+    return keras.ops.where(keras.ops.isnan(scale), updates, updates + 1)
 
 
 def _bounded(scale: Any) -> Any:
