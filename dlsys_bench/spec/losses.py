@@ -49,7 +49,7 @@ LOSS_OPTIONS = ("label_smoothing", "ignored_label", "class_weights")
 _WEIGHTS = (0.5, 2.0, 1.25)
 _EACH: dict[str, Choices] = {
     "label_smoothing": {"label_smoothing": (0.1, 0.6)},
-    "ignored_label": {"ignored_label": (1, -100)},
+    "ignored_label": {"ignored_label": (1, 0, 255, -100)},
     "class_weights": {"class_weights": (_WEIGHTS, (3.0, 0.0, 1.0))},
 }
 

@@ -130,6 +130,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     **dict.fromkeys(("initializer:ones", "initializer:zeros"), NORMS),
     # Its gradient is exactly zero where outputs are the targets.
     "loss:mean_squared_error": {
+        "step/clip_norm-of-zero",
         "trajectory/inputs-together",
         # The gradient of the output is a number that is too small or too large for float16.
         "step/loss_scale-float16-underflow",

@@ -51,7 +51,7 @@ def accumulation(trial: Trial, case: UpdateCase) -> None:
 @check("step", "accumulate-ignored_label", requires=["accumulate", "loss:ignored_label"])
 def accumulation_of_kept(trial: Trial) -> None:
     """Four updates whose gradient is accumulated over parts in which a different number of labels
-    is ignored.
+    is ignored. The labels of positions have weights.
 
     Why: The loss of a batch is a mean over the labels kept, and these are not spread evenly.
     Broken by: An engine that weights the parts by their numbers of samples, as trainers of language
@@ -60,9 +60,11 @@ def accumulation_of_kept(trial: Trial) -> None:
     """
     case, loss = ACCUMULATIONS["accumulate-2"], label_loss(trial)
     layers = (Dense(4), Activation("tanh"), Dense(3))
-    for shape in ((3,), (4, 3)) if has(trial, "loss:positions") else ((3,),):
-        model = Model("ignoring", shape, layers)
-        compare_cases(trial, case, model, loss=type(loss).of(ignored_label=1))
+    compare_cases(trial, case, Model("ignoring", (3,), layers), loss=type(loss).of(ignored_label=0))
+    if has(trial, "loss:positions"):
+        weights = {"class_weights": (0.5, 3.0, 1.0)} if has(trial, "loss:class_weights") else {}
+        weighted = type(loss).of(ignored_label=255, **weights)
+        compare_cases(trial, case, Model("ignoring", (4, 3), layers), loss=weighted)
 
 
 @check("step", "accumulate-equals-batch", requires=["accumulate"])

@@ -241,7 +241,8 @@ def losses(trial: Trial, subject: LossSubject) -> None:
 
 @check_each("trajectory", IGNORING, requires=requires_loss, prefix="absent-")
 def absent(trial: Trial, subject: LossSubject) -> None:
-    """Trainings with batches of which every label is ignored, with a plan and natively.
+    """Trainings with batches of which every label is ignored, with a plan and natively, and in
+    parts.
 
     Why: A batch of padding alone has no mean loss; it must move nothing, and end no training.
     Broken by: An engine that divides by the number of labels kept, which is zero, so that the loss
@@ -258,6 +259,9 @@ def absent(trial: Trial, subject: LossSubject) -> None:
     own, ways = replace(recipe, loss=loss), plans(trial)
     training = TrainingCase(model, start(trial, model), samples, own, ways[0])
     compare_updates(trial, training, 6, plans=ways)
+    if has(trial, "accumulate"):
+        training = training._replace(recipe=replace(own, accumulate=2))
+        compare_updates(trial, training, 6, plans=ways[-1:])
 
 
 @check("trajectory", "large-batch")

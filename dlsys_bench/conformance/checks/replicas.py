@@ -124,6 +124,7 @@ CASES: Mapping[str, ReplicaCase] = {
             SHARED,
             augment=(InputNoise(0.3, input="query"),),
             batch_sizes=CyclicalBatchSize(2, 4),
+            accumulate=2,
         ),
     ),
     "replicas-of-images": ReplicaCase(
@@ -218,14 +219,17 @@ def trains_one_by_one(together: Replicas) -> bool:
 
 
 def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]) -> None:
-    """Compare the trace, and predictions of inputs of each replica, with those of shared inputs."""
+    """Compare the trace of shared inputs, and traces and predictions of inputs of each replica,
+    with predictions of shared inputs."""
     shared = [together.predict(x) for x in every]
     allowed = trial.tolerance * magnitude(shared[0])
     close("the last trace of the replicas", together.trace(every[0])[-1], shared[0], allowed)
-    own = together.predict(np.stack(every))
+    own = np.stack(every)
+    found = {"prediction": together.predict(own), "last trace": together.trace(own)[-1]}
     for replica, predictions in enumerate(shared):
-        what = f"the prediction of the inputs of replica {replica}"
-        close(what, own[replica], predictions[replica], allowed)
+        for name, outputs in found.items():
+            what = f"the {name} of the inputs of replica {replica}"
+            close(what, outputs[replica], predictions[replica], allowed)
 
 
 def compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:

@@ -9,7 +9,13 @@ from functools import partial
 import numpy as np
 
 from dlsys_bench.conformance.check import check
-from dlsys_bench.conformance.checks.networks import MLP_DROPOUT_BATCH_NORM, prepare
+from dlsys_bench.conformance.checks.networks import (
+    EVERY_DRAW,
+    MLP_DROPOUT_BATCH_NORM,
+    TrajectoryNetwork,
+    prepare,
+)
+from dlsys_bench.conformance.checks.support import has
 from dlsys_bench.conformance.checks.training import differing
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.guard import GuardedNetwork
@@ -23,10 +29,12 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
-def _case(trial: Trial) -> tuple[Model, Recipe, Samples]:
+def _case(
+    trial: Trial, network: TrajectoryNetwork = MLP_DROPOUT_BATCH_NORM
+) -> tuple[Model, Recipe, Samples]:
     """Return a training whose every part an interruption may disturb: an order, masks, moving
     statistics, the state of an optimiser and an average."""
-    model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
+    model, recipe, samples = prepare(trial, network)
     average = None if "average" in trial.lacks else WeightAverage(0.6)
     return model, replace(recipe, average=average), samples
 
@@ -106,20 +114,27 @@ def in_turn(trial: Trial) -> None:
 @check("determinism", "second-fit", requires=["native"])
 def second_fit(trial: Trial) -> None:
     """A second native training, of another seed and of samples that were changed in place, is the
-    training of a new network with the same weights.
+    training of a new network with the same weights. Of two networks, one has every layer that
+    draws.
 
     Why: Networks are trained in stages; what is left of the first stage makes the second one
     depend on more than its weights and its seed.
-    Broken by: An engine that seeds the masks in the first `fit` alone, goes on with the average of
-    the first, or keeps a copy of the samples by their address.
+    Broken by: An engine that seeds the masks of a layer in the first `fit` alone, goes on with the
+    average of the first, or keeps a copy of the samples by their address.
     Fix: Create the generators, the average and the copies of the data in every `fit`.
     """
-    model, recipe, given = _case(trial)
+    _compare_second_fit(trial, MLP_DROPOUT_BATCH_NORM)
+    if has(trial, *EVERY_DRAW.requires):
+        _compare_second_fit(trial, EVERY_DRAW)
+
+
+def _compare_second_fit(trial: Trial, example: TrajectoryNetwork) -> None:
+    model, recipe, given = _case(trial, example)
     samples = Samples(given.x.copy(), given.y)
     network = trial.engine.build(model, seed=1)
     train(trial.engine, network, samples, recipe, Plan(1))
     fresh = trial.engine.build(model, trial.engine.weights(network))
-    samples.x[...] = -samples.x
+    samples.x[...] = samples.x[::-1].copy()
     for each, own in ((network, samples), (fresh, Samples(samples.x.copy(), given.y))):
         train(trial.engine, each, own, recipe, Plan(2))
     expected, actual = map(trial.engine.weights, (fresh, network))

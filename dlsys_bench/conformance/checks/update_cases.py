@@ -192,7 +192,7 @@ def compare_cases(
         compared = set()
         for way in allowing_conventions(trial, optimizer):
             own = to_convention(way, recipe)
-            surroundings = own.optimizer.decay, own.clip
+            surroundings = own.optimizer.decay, own.clip, own.loss
             if surroundings not in compared:
                 compared.add(surroundings)
                 _compare(trial, UpdateExample(own, way, model, samples, trial.seed))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     compare_tensors,
     compare_updates,
+    plans,
     regression,
     regression_recipe,
     start,
@@ -31,12 +34,19 @@ from dlsys_bench.conformance.checks.update_cases import (
     with_part,
 )
 from dlsys_bench.conformance.expectation import magnitude
+from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.clipping import ClipNorm
+from dlsys_bench.spec.layers import Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import CosineDecay, WarmUp
 
@@ -70,6 +80,34 @@ def clipping(trial: Trial, case: UpdateCase) -> None:
     it.
     """
     compare_cases(trial, case)
+
+
+@check(
+    "step",
+    "clip_norm-of-zero",
+    requires=["clip:clip_norm", "layer:dense", "loss:mean_squared_error"],
+)
+def clipping_of_zero(trial: Trial) -> None:
+    """An update whose gradient is exactly zero, and has to stay zero when its norm is clipped: no
+    weight may move.
+
+    Why: A batch of padding, or of samples that are all right, has a gradient of zero.
+    Broken by: An engine that divides the limit by a norm of zero, so that all weights become NaN.
+    Fix: Divide by the larger of the norm and the limit, or by one that is not zero.
+    """
+    model = supported(trial, Model("zero", (3,), (Dense(2),)))
+    weights = {tensor.name: np.zeros(tensor.shape) for tensor in model.tensors}
+    # Outputs and targets are zero, so that the squares have no slope.
+    samples = Samples(trial.generator.standard_normal((4, 3)), np.zeros((4, 2)))
+    recipe = Recipe(SGD(0.1), 4, epochs=1, shuffle=False, loss=MeanSquaredError())
+    recipe = replace(recipe, clip=ClipNorm(0.1))
+    ways = trial.engine.conventions
+    for own in dict.fromkeys(supported(trial, recipe, convention=way) for way in ways):
+        for plan in plans(trial):
+            actual = TrainingCase(model, weights, samples, own, plan).run(trial.engine)
+            for name, values in weights.items():
+                what = f"{name} after an update whose gradient is zero"
+                close(what, actual[name], values, 0.0, tensor=name)
 
 
 @check_each("step", AVERAGES, requires=lambda case: case.requires)
