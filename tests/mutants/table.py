@@ -34,6 +34,7 @@ from mutants import (
     torch,
     training,
     updates,
+    values,
 )
 from mutants.mutant import Mutant
 
@@ -71,6 +72,7 @@ MUTANTS: dict[str, Mutant] = {
         beside.MUTANTS,
         kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
+        values.MUTANTS,
     )
     for mutant in table
 }
