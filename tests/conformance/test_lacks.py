@@ -68,6 +68,7 @@ SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires
 MASKS_IN_FIT = {
     *(f"state/mask-of-the-gradient-{name}" for name in (*MASKED, "multi_head_attention")),
     *(f"state/{name}" for name in (*IN_FIT, *VARIANTS_IN_FIT, "dropout-in-large-fit")),
+    "state/multi_head_attention-dropout-of-many-keys",
 }
 ALIGNED_TOKENS = {"trajectory/aligned-tokens", "trajectory/aligned-positions"}
 KINDS = {f"step/kinds-{name}" for name in CASES}
@@ -93,7 +94,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEVERAL
     | REPLICAS_OF_IMAGES
     | {"trajectory/batches-of-512-images"},
-    "layer:conv1d": REPLICAS_OF_SEQUENCES,
+    "layer:conv1d": REPLICAS_OF_SEQUENCES
+    | {f"gradient/cross_attention-of-{length}-context" for length in ("long", "short")},
     # An encoder and a decoder are trained as a whole.
     "layer:multi_head_attention": SEVERAL,
     "layer:cross_attention": SEVERAL | CAUSAL_CONTEXT,

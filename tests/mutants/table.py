@@ -35,6 +35,7 @@ from mutants import (
     torch,
     training,
     updates,
+    values,
 )
 from mutants.mutant import Mutant
 
@@ -73,6 +74,7 @@ MUTANTS: dict[str, Mutant] = {
         kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
         stages.MUTANTS,
+        values.MUTANTS,
     )
     for mutant in table
 }

@@ -25,7 +25,7 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.inputs import Input
@@ -142,11 +142,12 @@ def learning(trial: Trial) -> None:
 
 @check("evaluation", "ties")
 def ties(trial: Trial) -> None:
-    """Of equal outputs, the first is the prediction; an output of zero has no sign.
+    """Of equal outputs, the first is the prediction, and of nearly equal ones the largest; an
+    output of zero has no sign, and a tiny one has.
 
     Why: Where outputs are equal, a different choice of the class changes the accuracy.
-    Broken by: An engine that takes the last of equal outputs, or that counts an output of zero as a
-    sign.
+    Broken by: An engine that takes the last of equal outputs, that counts an output of zero as a
+    sign, or that compares outputs in half precision.
     Fix: Use the first of the largest outputs; for signs, compare the product of output and target
     with zero.
     """
@@ -157,15 +158,31 @@ def ties(trial: Trial) -> None:
     for loss in classifying:
         outputs = 1 if loss.targets == "signs" else 3
         model = Model("ties", (3,), (Dense(outputs),))
-        kernel, bias = np.zeros((3, outputs)), np.zeros(outputs)
+        of_labels, answer = loss.targets == "labels", min(1, outputs - 1)
+        # In half precision, 1.0001 is one, and 1e-8 is zero.
+        kernel, bias = np.zeros((3, outputs)), np.full(outputs, float(of_labels))
+        kernel[0, answer] = 1e-4 if of_labels else 1e-8
         weights: Weights = {"dense_1.kernel": kernel, "dense_1.bias": bias}
         y = strategies.targets(loss, outputs, 11, trial.generator)
-        _compare(trial, model, weights, y, loss)
+        x = np.zeros((11, 3))
+        x[::2, 0] = 1
+        y[::2] = answer if of_labels else 1
+        _compare(trial, model, weights, y, loss, x)
 
 
-def _compare(trial: Trial, model: Model, weights: Weights, y: NDArray[Any], loss: Loss) -> None:
-    """Compare the figures of an epoch that moves nothing: whole, cut short, and natively."""
-    samples = Samples(trial.generator.standard_normal((len(y), *model.input_shape)), y)
+def _compare(
+    trial: Trial,
+    model: Model,
+    weights: Weights,
+    y: NDArray[Any],
+    loss: Loss,
+    x: Array | None = None,
+) -> None:
+    """Compare the figures of an epoch that moves nothing: whole, cut short, and natively. The
+    inputs are random unless given."""
+    if x is None:
+        x = trial.generator.standard_normal((len(y), *model.input_shape))
+    samples = Samples(x, y)
     recipe = supported(trial, Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False))
     recipe = replace(recipe, loss=loss, shuffle=loss.is_weighted)
     plans = {"": Plan(trial.seed, parity=True), ", 2 steps": Plan(trial.seed, steps=2, parity=True)}

@@ -95,37 +95,54 @@ def _first_output(
     return {FIRST: oracle.trace(oracle.build(model, weights), batch)[0]}
 
 
-FAR = np.array([[-1000.0, -80.0, 0.0, 80.0, 1000.0], [1.0, 1000.0, 999.0, -1000.0, 1000.0]])
+FAR = np.array(
+    [
+        [
+            [-1000.0, -80.0, 0.0, 80.0, 1000.0],
+            [1.0, 1000.0, 999.0, -1000.0, 1000.0],
+            [-3.0, -2.0, -1.0, 0.0, 1.0],
+        ],
+        [[4.0, -6.0, 9.0, -10.5, 12.0], [0.0, 6.0, -9.0, 10.5, -12.0], [8.5, -4.0, -8.5, 7.0, 2.0]],
+        [[16.0, -16.0, 0.0, 4.0, -4.0], [-20.0, 20.0, 1.0, 5.0, 6.0], [25.0, -25.0, 9.0, 14.0, 18]],
+    ]
+)
+"""Batches of large inputs, compared separately, since the errors of one are relative to its largest
+value. A batch has rows of unlike sizes: the largest value of all leaves nothing of small ones."""
 
 
 @check("forward", "far", requires=["layer:activation"])
 def far(trial: Trial) -> None:
-    """Activations of large inputs, whose exponential overflows: the output is right and the
-    gradient is finite.
+    """Activations of large inputs, from 4 to 25 and up to 1,000, whose exponential overflows: the
+    output is right and the gradient is finite.
 
     Why: Large values occur in diverging and in untrained networks; an overflow turns all weights
     into NaN.
-    Broken by: An engine that computes a sigmoid or a softmax from exponentials that overflow.
-    Fix: Subtract the largest value before the exponential of a softmax; use the stable form of a
-    sigmoid.
+    Broken by: An engine that computes a sigmoid or a softmax from exponentials that overflow, or
+    that takes a sigmoid for one from 8 on.
+    Fix: Subtract the largest value of each row before the exponential of a softmax; use the stable
+    form of a sigmoid.
     """
     for function in trial.functions:
         layers = (Activation(function), Dense(2))
         loss, model = example_loss(trial), trainable(trial, Model("far", (5,), layers))
         weights = nonzero_weights(model, trial.seed)
-        y = targets(loss, 2, 2, np.random.default_rng(trial.seed))
-        batch, network = Batch(FAR, y), trial.engine.build(model, weights)
-        expected = trial.expect(partial(_first_output, model=model, weights=weights, batch=batch))
-        actual = trial.engine.trace(network, batch)[0]
-        expected.check(FIRST, actual, f"{function} of large inputs", layer="activation_1")
-        dx = trial.engine.gradients(network, batch, loss).x
-        assert dx is not None
-        if not np.isfinite(dx).all():
-            what = f"the gradient of {function} at large inputs"
-            actual_text = f"{dx[~np.isfinite(dx)][0]}"
-            raise broken(
-                Fault.NOT_FINITE, what, actual=actual_text, expected="finite", layer="activation_1"
-            )
+        y = targets(loss, 2, len(FAR[0]), np.random.default_rng(trial.seed))
+        network = trial.engine.build(model, weights)
+        for x in FAR:
+            batch = Batch(x, y)
+            compute = partial(_first_output, model=model, weights=weights, batch=batch)
+            actual = trial.engine.trace(network, batch)[0]
+            what = f"{function} of large inputs"
+            trial.expect(compute).check(FIRST, actual, what, layer="activation_1")
+            dx = trial.engine.gradients(network, batch, loss).x
+            assert dx is not None
+            _require_finite(dx, f"the gradient of {function} at large inputs")
+
+
+def _require_finite(values: Array, what: str) -> None:
+    if not (finite := np.isfinite(values)).all():
+        found = {"actual": f"{values[~finite][0]}", "expected": "finite"}
+        raise broken(Fault.NOT_FINITE, what, **found, layer="activation_1")
 
 
 FAR_NORMS = {f"{kind}-far": record.of() for kind, record in LAYERS.items() if record.normalizes}

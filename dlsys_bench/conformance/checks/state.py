@@ -71,15 +71,16 @@ def moving(trial: Trial) -> None:
 
 @check("state", "batch_norm-long", requires=requires(BATCH_NORM))
 def moving_long(trial: Trial) -> None:
-    """The moving statistics after twenty steps.
+    """The moving statistics after twenty steps, and those of a layer that never moves them.
 
     Why: Small mistakes in the moving statistics add up over many steps.
-    Broken by: An engine that updates the statistics once per epoch, or with the decay of the wrong
-    convention.
+    Broken by: An engine that updates the statistics once per epoch, with the decay of the wrong
+    convention, or with its default where the weight of the new ones is zero.
     Fix: Compare with the formula of `BatchNorm` in the convention that the engine names, one step
     at a time.
     """
-    layers = (BatchNorm(moving_decay=0.7), Dense(2))
+    first = BatchNorm(moving_decay=0.7), Activation("tanh"), Dense(3, use_bias=False)
+    layers = (*first, BatchNorm(moving_decay=1.0), Dense(2))
     model = trainable(trial, Model("single", (3,), layers))
     samples = regression(trial, 32)
     samples = Samples(3.0 + samples.x, samples.y)

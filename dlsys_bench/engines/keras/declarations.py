@@ -32,11 +32,18 @@ SINGLE_SCALE = (
     "tf.cast(0.1, 'float64') is 0.10000000149"
 )
 
-ATTENTION = tuple(
-    f"{rung}/{size}{name}"
-    for rung in ("forward", "gradient")
-    for size in ("", "large-")
-    for name in MultiHeadAttention.variants
+ATTENTION = (
+    *(
+        f"{rung}/{size}{name}"
+        for rung in ("forward", "gradient")
+        for size in ("", "large-")
+        for name in MultiHeadAttention.variants
+    ),
+    "forward/causal_attention-far",
+    "forward/multi_head_attention-after-float32",
+    "gradient/multi_head_attention-of-unlike-samples",
+    "gradient/cross_attention-of-long-context",
+    "gradient/cross_attention-of-short-context",
 )
 """The checks of the values of attention."""
 
@@ -95,7 +102,7 @@ LOOSENS = {
         ),
         (SINGLE, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
     ),
-    **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (SINGLE, SINGLE_SCALE)),
+    **dict.fromkeys(ATTENTION, (SINGLE, SINGLE_SCALE)),
     **dict.fromkeys(("step", "state", "schedule"), (SINGLE, SINGLE_RATE)),
     "trajectory": (SINGLE, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     **dict.fromkeys(
