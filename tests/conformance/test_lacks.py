@@ -70,6 +70,12 @@ MASKS_IN_FIT = {
     *(f"state/{name}" for name in (*IN_FIT, *VARIANTS_IN_FIT, "dropout-in-large-fit")),
 }
 ALIGNED_TOKENS = {"trajectory/aligned-tokens", "trajectory/aligned-positions"}
+EVEN_SEQUENCES = {
+    f"{rung}/{name}"
+    for rung in ("forward", "gradient")
+    for name in ("even-sequences", "many-sequences")
+}
+EVEN_IMAGES = {"forward/even-images", "gradient/even-images"}
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
@@ -92,8 +98,9 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | RESIDUAL
     | SEVERAL
     | REPLICAS_OF_IMAGES
+    | EVEN_IMAGES
     | {"trajectory/batches-of-512-images"},
-    "layer:conv1d": REPLICAS_OF_SEQUENCES,
+    "layer:conv1d": REPLICAS_OF_SEQUENCES | EVEN_SEQUENCES,
     # An encoder and a decoder are trained as a whole.
     "layer:multi_head_attention": SEVERAL,
     "layer:cross_attention": SEVERAL | CAUSAL_CONTEXT,
@@ -108,6 +115,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | KINDS
     | BESIDE
     | EVERY_DRAW
+    | EVEN_SEQUENCES
+    | EVEN_IMAGES
     | {f"trajectory/aligned-{name}" for name in ("sequences", "images", "tokens")}
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
@@ -122,6 +131,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEQUENCES
     | TOKENS
     | ALIGNED_TOKENS
+    | EVEN_SEQUENCES
     | EVERY_DRAW,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),

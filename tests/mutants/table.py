@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutants import (
+    aligned,
     attention,
     augmentation,
     beside,
@@ -71,6 +72,7 @@ MUTANTS: dict[str, Mutant] = {
         beside.MUTANTS,
         kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
+        aligned.MUTANTS,
     )
     for mutant in table
 }
