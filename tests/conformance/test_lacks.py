@@ -71,6 +71,12 @@ MASKS_IN_FIT = {
     "state/multi_head_attention-dropout-of-many-keys",
 }
 ALIGNED_TOKENS = {"trajectory/aligned-tokens", "trajectory/aligned-positions"}
+EVEN_SEQUENCES = {
+    f"{rung}/{name}"
+    for rung in ("forward", "gradient")
+    for name in ("even-sequences", "many-sequences")
+}
+EVEN_IMAGES = {"forward/even-images", "gradient/even-images"}
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
@@ -93,8 +99,10 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | RESIDUAL
     | SEVERAL
     | REPLICAS_OF_IMAGES
+    | EVEN_IMAGES
     | {"trajectory/batches-of-512-images"},
     "layer:conv1d": REPLICAS_OF_SEQUENCES
+    | EVEN_SEQUENCES
     | {f"gradient/cross_attention-of-{length}-context" for length in ("long", "short")},
     # An encoder and a decoder are trained as a whole.
     "layer:multi_head_attention": SEVERAL,
@@ -110,6 +118,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | KINDS
     | BESIDE
     | EVERY_DRAW
+    | EVEN_SEQUENCES
+    | EVEN_IMAGES
     | {f"trajectory/aligned-{name}" for name in ("sequences", "images", "tokens")}
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
@@ -124,6 +134,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEQUENCES
     | TOKENS
     | ALIGNED_TOKENS
+    | EVEN_SEQUENCES
     | EVERY_DRAW,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutants import (
+    aligned,
     attention,
     augmentation,
     beside,
@@ -75,6 +76,7 @@ MUTANTS: dict[str, Mutant] = {
         blind.MUTANTS,
         stages.MUTANTS,
         values.MUTANTS,
+        aligned.MUTANTS,
     )
     for mutant in table
 }

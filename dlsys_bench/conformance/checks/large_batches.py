@@ -9,6 +9,7 @@ import numpy as np
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
 from dlsys_bench.conformance.checks.networks import mild_weights, smooth
 from dlsys_bench.conformance.checks.rows import common_targets, row_gradients, start_row
@@ -19,6 +20,7 @@ from dlsys_bench.conformance.checks.training import plans
 from dlsys_bench.conformance.checks.update_cases import chosen_optimizers
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -27,6 +29,7 @@ from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.layers import Activation, Dense, Embedding
 from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -60,8 +63,9 @@ BATCHES = {
 
 @check_each("step", BATCHES, requires=lambda case: case.requires)
 def large_batch(trial: Trial, case: LargeBatch) -> None:
-    """Two updates by a large batch, with a plan and natively, with a loss scale and, for sequences,
-    ignored labels; and the running loss and accuracy of the first.
+    """The gradients of a large batch along random directions; two updates by it, with a plan and
+    natively, with a loss scale and, for sequences, ignored labels; and the running loss and
+    accuracy of the first.
 
     Why: An engine may split a large batch among threads or into parts of its own, which it has to
     put together again.
@@ -79,25 +83,33 @@ def large_batch(trial: Trial, case: LargeBatch) -> None:
         y[: case.samples // 2, ::2] = case.ignored
     recipe = Recipe(smooth(chosen_optimizers(trial, 1)[0]), case.samples, epochs=2, shuffle=False)
     recipe = supported(trial, replace(recipe, loss=loss, loss_scale=LossScale(1024.0)))
-    weights = mild_weights(model, trial.seed)
+    weights, batch = mild_weights(model, trial.seed), Batch(x, y, training=True)
+    # The updates are compared with the gradients of the engine, so these have to be right.
+    compare_slopes(trial, Example(model, weights, batch, loss, trial.seed))
     for plan in plans(trial):
         training = TrainingCase(model, weights, Samples(x, y), recipe, plan)
         compare_with_own_gradients(trial, training)
-        network = trial.engine.build(model, weights)
-        batch = Batch(x, y, training=True)
-        expected = trial.engine.gradients(network, batch, loss).loss
-        outputs = trial.engine.trace(network, batch)[-1]
-        counted = np.ones(y.shape, bool) if case.ignored is None else y != case.ignored
-        epoch = train(trial.engine, network, training.samples, recipe, plan)[0]
-        what = f"the running loss of a batch of {case.samples:,} samples"
-        close(what, epoch.running_loss, expected, 1e-5 * abs(expected))
-        what = f"the running accuracy of a batch of {case.samples:,} samples"
-        right = float((outputs.argmax(axis=-1) == y)[counted].mean())
-        found = np.nan if epoch.running_accuracy is None else epoch.running_accuracy
-        # Rounding decides between outputs that are nearly equal.
-        *_, second, first = np.moveaxis(np.sort(outputs, axis=-1), -1, 0)
-        tied = first - second <= trial.tolerance * magnitude(outputs)
-        close(what, found, right, 1e-5 + float(tied[counted].mean()))
+        _compare_figures(trial, case, training, loss)
+
+
+def _compare_figures(trial: Trial, case: LargeBatch, training: TrainingCase, loss: Loss) -> None:
+    """Compare the running loss and accuracy of the first epoch with those of the batch before."""
+    model, weights, samples, recipe, plan = training
+    y, network = samples.y, trial.engine.build(model, weights)
+    batch = Batch(samples.x, y, training=True)
+    expected = trial.engine.gradients(network, batch, loss).loss
+    outputs = trial.engine.trace(network, batch)[-1]
+    counted = np.ones(y.shape, bool) if case.ignored is None else y != case.ignored
+    epoch = train(trial.engine, network, samples, recipe, plan)[0]
+    what = f"the running loss of a batch of {case.samples:,} samples"
+    close(what, epoch.running_loss, expected, 1e-5 * abs(expected))
+    what = f"the running accuracy of a batch of {case.samples:,} samples"
+    right = float((outputs.argmax(axis=-1) == y)[counted].mean())
+    found = np.nan if epoch.running_accuracy is None else epoch.running_accuracy
+    # Rounding decides between outputs that are nearly equal.
+    *_, second, first = np.moveaxis(np.sort(outputs, axis=-1), -1, 0)
+    tied = first - second <= trial.tolerance * magnitude(outputs)
+    close(what, found, right, 1e-5 + float(tied[counted].mean()))
 
 
 SAMPLES, BUCKETS, BATCH = 70_400, 64, 8800

@@ -197,7 +197,9 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
     together = trial.engine.engine.replicate(model, plans)
     histories = train_replicas(together, every if case.own_samples else every[0], recipes, plans)
     predictions = together.predict(every[0].x)
-    _compare_own_inputs(trial, together, [own.x for own in every])
+    # Replicas that share their samples get them in orders of their own.
+    own_inputs = [np.roll(own.x, place, axis=0) for place, own in enumerate(every)]
+    _compare_own_inputs(trial, together, own_inputs)
     # Replicas that train one by one can only disturb each other. One is compared, which starts
     # neither first nor last.
     for replica in [1] if trains_one_by_one(together) else range(len(plans)):

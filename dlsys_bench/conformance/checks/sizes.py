@@ -55,7 +55,7 @@ TOKENS = (
 _MANY_CHANNELS: Mapping[str, Any] = {"filters": 144, "groups": 12}
 _WIDE_WINDOWS: Mapping[str, Any] = {"filters": 12, "groups": 4, "units": 30}
 IMAGES = (
-    Size((34, 33, 132), 1, {**_MANY_CHANNELS, "strides": (5, 4), "pool_size": (11, 10)}),
+    Size((34, 33, 132), 1, {**_MANY_CHANNELS, "strides": (5, 4), "pool_size": (17, 16)}),
     Size((6, 150, 2), 2, {"filters": 2}),
     Size(
         (8, 11, 4),
