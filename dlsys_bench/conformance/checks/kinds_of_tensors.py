@@ -96,7 +96,7 @@ def _inputs(trial: Trial, model: Model, count: int) -> NDArray[Any]:
     one in another order."""
     arrays: dict[str, NDArray[Any]] = {}
     for each in model.input_table:
-        values = trial.generator.standard_normal((count, *each.shape))
+        values: NDArray[Any] = trial.generator.standard_normal((count, *each.shape))
         if each.dtype == "int":
             values = trial.generator.permutation(VOCABULARY)[: values.size].reshape(values.shape)
         arrays[each.name] = values

@@ -40,7 +40,7 @@ from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import closing
-from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.layers import Dense
@@ -96,7 +96,7 @@ def clipping_of_zero(trial: Trial) -> None:
     Fix: Divide by the larger of the norm and the limit, or by one that is not zero.
     """
     model = supported(trial, Model("zero", (3,), (Dense(2),)))
-    weights = {tensor.name: np.zeros(tensor.shape) for tensor in model.tensors}
+    weights: Weights = {tensor.name: np.zeros(tensor.shape) for tensor in model.tensors}
     # Outputs and targets are zero, so that the squares have no slope.
     samples = Samples(trial.generator.standard_normal((4, 3)), np.zeros((4, 2)))
     recipe = Recipe(SGD(0.1), 4, epochs=1, shuffle=False, loss=MeanSquaredError())
